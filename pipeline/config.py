@@ -1,0 +1,172 @@
+"""Settings: the only reader of the environment. Every one is listed in `.env.example`, which a test compares with this file."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+Network = IPv4Network | IPv6Network
+
+DEFAULT_SCHEDULE = (0.0, 5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0, 72000.0, 86400.0)
+"""Seconds before each webhook attempt, as the Standard Webhooks specification suggests: 10 attempts over 75 hours."""
+
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; the message names each variable, what is wrong and what would be right."""
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, with its default. Names on the outside are the field names in capitals; times are in seconds."""
+
+    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True)
+
+    # Where it runs
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    public_url: str | None = None
+    data_dir: Path = Path("data")
+    database_url: str | None = None
+    log_format: Literal["auto", "json", "text"] = "auto"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    # Who may call
+    api_key: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    secret_key: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    max_body_bytes: int = Field(30_000_000, ge=1_000)
+
+    # Providers
+    provider: str = "mock"
+    allow_mock: bool = False
+    mock_url: str = "http://127.0.0.1:8001"
+    mock_recovery: Literal["key", "lookup", "callback", "none"] = "key"
+    mock_speed: float = Field(30.0, gt=0)
+    submit_timeout: float = Field(120.0, gt=0)
+    provider_timeout: float = Field(30.0, gt=0)
+    on_unknown_submit: Literal["hold", "fail", "resubmit"] = "fail"
+    max_submissions: int = Field(3, ge=1, le=10)
+    max_in_flight: int = Field(200, ge=1)
+    lane_pause: float = Field(60.0, gt=0)
+
+    # The worker
+    poll_interval: float = Field(5.0, gt=0)
+    poll_interval_max: float = Field(15.0, gt=0)
+    max_attempts: int = Field(3, ge=1)
+    store_attempts: int = Field(12, ge=1)
+    generation_timeout: float = Field(1200.0, gt=0)
+    turn_timeout: float = Field(900.0, gt=0)
+    retry_base: float = Field(2.0, ge=0)
+    retry_max: float = Field(300.0, ge=0)
+    lease: float = Field(10.0, gt=0)
+    drain_timeout: float = Field(20.0, ge=0)
+    slots_submit: int = Field(16, ge=1)
+    slots_poll: int = Field(64, ge=1)
+    slots_store: int = Field(8, ge=1)
+    slots_deliver: int = Field(64, ge=1)
+    prune_after: float = Field(30 * 86400.0, ge=0)
+
+    # Webhooks
+    webhook_url: str | None = "http://localhost:3000/api/webhooks/worker"
+    webhook_secret: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    webhook_events: Annotated[tuple[str, ...], NoDecode] = (
+        "generation.completed",
+        "generation.failed",
+        "generation.cancelled",
+    )
+    webhook_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    webhook_schedule: Annotated[tuple[float, ...], NoDecode] = DEFAULT_SCHEDULE
+    webhook_timeout: float = Field(15.0, gt=0)
+    allowed_networks: Annotated[tuple[Network, ...], NoDecode] = ()
+
+    # Files
+    max_video_bytes: int = Field(5_000_000_000, ge=1_000)
+    max_image_bytes: int = Field(20_000_000, ge=1_000)
+    spool_bytes: int = Field(20_000_000_000, ge=1_000)
+    link_lifetime: float = Field(30 * 86400.0, gt=0)
+    r2_account_id: str | None = None
+    r2_access_key_id: str | None = None
+    r2_secret_access_key: SecretStr | None = None
+    r2_bucket: str | None = None
+    r2_endpoint_url: str | None = None
+    r2_public_url: str | None = None
+
+    @field_validator(
+        "api_key",
+        "secret_key",
+        "webhook_secret",
+        "webhook_events",
+        "webhook_hosts",
+        "webhook_schedule",
+        mode="before",
+    )
+    @classmethod
+    def _split(cls, value: object) -> object:
+        """Lists are written with commas."""
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("allowed_networks", mode="before")
+    @classmethod
+    def _networks(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("webhook_url", "public_url", "r2_account_id", "r2_bucket", "r2_endpoint_url", "r2_public_url",
+                     "r2_access_key_id", "database_url", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        if self.poll_interval_max < self.poll_interval:
+            raise ValueError("POLL_INTERVAL_MAX is below POLL_INTERVAL")
+        r2 = {
+            "R2_ACCESS_KEY_ID": self.r2_access_key_id,
+            "R2_SECRET_ACCESS_KEY": self.r2_secret_access_key,
+            "R2_BUCKET": self.r2_bucket,
+            "R2_ACCOUNT_ID or R2_ENDPOINT_URL": self.r2_account_id or self.r2_endpoint_url,
+        }
+        missing = [name for name, value in r2.items() if not value]
+        if missing and len(missing) < len(r2):
+            raise ValueError(f"R2 is half set: also needed are {', '.join(missing)}")
+        return self
+
+    @property
+    def uses_r2(self) -> bool:
+        """Files go to R2 (or another S3) once its four variables are set; else to `DATA_DIR/files`."""
+        return self.r2_bucket is not None
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether only this machine can reach the service."""
+        return self.host in LOOPBACK_HOSTS
+
+    @property
+    def base_url(self) -> str:
+        """How the outside reaches the API, without a trailing slash."""
+        return (self.public_url or f"http://localhost:{self.port}").rstrip("/")
+
+    @property
+    def database(self) -> str:
+        """The SQLAlchemy URL: `DATABASE_URL`, or one SQLite file in `DATA_DIR`."""
+        return self.database_url or f"sqlite:///{self.data_dir / 'dailies.db'}"
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read the environment and `.env`. Raises SettingsError with one line per mistake."""
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        lines = [
+            f"{'.'.join(str(part) for part in item['loc']).upper() or 'settings'}: {item['msg']}"
+            for item in error.errors(include_input=False, include_url=False)
+        ]
+        raise SettingsError("\n".join(lines)) from None

@@ -1,0 +1,85 @@
+"""Named events: each becomes one wide line, JSON for machines or text for a terminal. Secrets never, prompts not at info.
+
+The names that exist are listed in EVENTS; emitting another is a bug that raises.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from typing import Any, Literal, TextIO
+
+EVENTS: dict[str, str] = {
+    "service.started": "a process is ready; names its role, address and database",
+    "service.stopping": "a stop was asked for; running turns get their bound",
+    "service.stopped": "the process ends; what was handed back is counted",
+    "service.notice": "something an operator should know at start-up",
+    "request.done": "one HTTP request was answered",
+    "request.failed": "a request met an error that we did not foresee",
+    "turn.done": "one turn of a job was run and recorded",
+    "turn.lost": "a turn's lease was lost; its decision was dropped",
+    "turn.crashed": "a turn met an error that we did not foresee",
+    "worker.failed": "the worker's loop met an error and goes on",
+    "worker.lease_lost": "this process could not renew its leases and stopped its turns",
+    "money.unrecorded": "a provider's answer could not be written yet; it carries the operation id",
+    "lane.paused": "a lane stopped starting work, with the reason",
+    "job.poisoned": "a job was claimed too often without a record",
+    "callback.received": "a provider rang",
+    "callback.refused": "a callback was not what its provider sends",
+    "maintenance.done": "one round of pruning and sweeping",
+    "webhook.disabled": "an endpoint answered 410 and is switched off",
+}
+
+_LOGGER = logging.getLogger("dailies")
+
+
+def emit(event: str, *, level: int = logging.INFO, **fields: Any) -> None:
+    """Write one event. Fields that are None are left out; numbers of milliseconds end in `_ms`."""
+    if event not in EVENTS:
+        raise ValueError(f"unknown event {event!r}: add it to pipeline.telemetry.EVENTS")
+    if _LOGGER.isEnabledFor(level):
+        _LOGGER.log(level, event, extra={"fields": {k: v for k, v in fields.items() if v is not None}})
+
+
+class _JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {"at": _iso(record.created), "level": record.levelname.lower(), "event": record.getMessage()}
+        line.update(getattr(record, "fields", {}))
+        if record.exc_info:
+            line["trace"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str, ensure_ascii=False)
+
+
+class _TextFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        clock = time.strftime("%H:%M:%S", time.localtime(record.created))
+        fields = " ".join(f"{key}={_short(value)}" for key, value in getattr(record, "fields", {}).items())
+        mark = "" if record.levelno <= logging.INFO else f"{record.levelname} "
+        text = f"{clock} {mark}{record.getMessage():<16} {fields}"
+        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return json.dumps(text, ensure_ascii=False) if " " in text else text
+
+
+def _iso(seconds: float) -> str:
+    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    return f"{whole}.{int(seconds % 1 * 1000):03d}Z"
+
+
+def configure(
+    form: Literal["auto", "json", "text"] = "auto", level: str = "info", stream: TextIO | None = None
+) -> None:
+    """Send events (and what libraries warn of) to `stream`, standard error by default; `auto` is text on a terminal."""
+    out = stream or sys.stderr
+    text = form == "text" or (form == "auto" and out.isatty())
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(_TextFormatter() if text else _JsonFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    _LOGGER.setLevel(level.upper())

@@ -1,0 +1,265 @@
+"""What a video provider is: the request, the answers, the errors and the capabilities. Pure: values and protocols only.
+
+Errors, all values of one class::
+
+    ProviderError(code)      code is an ErrorCode; `retryable` and `billed` follow from it unless the adapter knows better
+    SubmitResult             Accepted(operation) | Rejected(error) | Unknown(error): what one paid call ended in
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+
+class ErrorCode(StrEnum):
+    """Why a provider said no, in one vocabulary for all of them."""
+
+    TRANSIENT = "provider_unavailable"
+    RATE_LIMITED = "provider_rate_limited"
+    INVALID_REQUEST = "provider_rejected"
+    MODERATION = "content_blocked"
+    AUTH = "provider_auth"
+    QUOTA = "provider_quota"
+    NOT_FOUND = "provider_not_found"
+    TIMEOUT = "provider_timeout"
+    PROVIDER_ERROR = "provider_error"
+    UNREADABLE = "provider_unreadable"
+    CANCELLED = "provider_cancelled"
+
+
+RETRYABLE = frozenset({ErrorCode.TRANSIENT, ErrorCode.RATE_LIMITED, ErrorCode.UNREADABLE})
+
+
+class ProviderError(Exception):
+    """A refusal or failure reported by a provider, or by the way to it.
+
+    Args:
+        code: the taxonomy's word.
+        message: one sentence for people, without secrets, at most 500 characters.
+        retry_after: seconds the provider asked us to wait, if it did.
+        provider_code: the provider's own code, if it gave one.
+        http_status: the status line's number, if there was an answer.
+        retryable: whether the same *idempotent* call may succeed later; from the code unless given.
+        billed: what is known about the charge: True, False, or None for unknown.
+        resubmit: the adapter declares (with a dated source) that this final failure was not billed and may be submitted anew.
+    """
+
+    def __init__(
+        self,
+        code: ErrorCode,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        provider_code: str | None = None,
+        http_status: int | None = None,
+        retryable: bool | None = None,
+        billed: bool | None = None,
+        resubmit: bool = False,
+    ) -> None:
+        super().__init__(message[:500])
+        self.code = code
+        self.message = message[:500]
+        self.retry_after = retry_after
+        self.provider_code = provider_code
+        self.http_status = http_status
+        self.retryable = code in RETRYABLE if retryable is None else retryable
+        self.billed = billed
+        self.resubmit = resubmit
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """An input picture: either a URL that the provider fetches, or the bytes themselves."""
+
+    url: str | None = None
+    data: bytes | None = None
+    mime_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VideoRequest:
+    """What is asked of a provider. `duration` in seconds, `seed` 0..2**32-1, `extra` is merged last into the provider's body."""
+
+    prompt: str
+    model: str | None = None
+    duration: int | None = None
+    aspect_ratio: str | None = None
+    resolution: str | None = None
+    seed: int | None = None
+    audio: bool | None = None
+    negative_prompt: str | None = None
+    image: Media | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitContext:
+    """What travels beside the request: our token for this one paid call, and where the provider may call back."""
+
+    token: str
+    callback_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """The provider's unit of work. `data` is the adapter's own JSON: whatever it needs to poll, cancel and download."""
+
+    id: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The provider took the work: from here on it may be charged."""
+
+    operation: Operation
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The provider surely did not take the work (or nothing of the request left this machine)."""
+
+    error: ProviderError
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Nobody can say whether the provider took the work. Never a reason to send it again."""
+
+    error: ProviderError
+
+
+SubmitResult = Accepted | Rejected | Unknown
+
+
+class Phase(StrEnum):
+    """Where an operation stands at the provider."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A produced file. `expires_at` is Unix seconds; `authenticated` means the provider's key is needed to fetch it."""
+
+    url: str
+    authenticated: bool = False
+    mime_type: str | None = None
+    expires_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderStatus:
+    """A poll's answer. `progress` is 0..1; `cost_micros` is micro-USD as the provider reports it."""
+
+    phase: Phase
+    progress: float | None = None
+    outputs: Sequence[Output] = ()
+    error: ProviderError | None = None
+    cost_micros: int | None = None
+    retry_after: float | None = None
+    unknown_status: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Callback:
+    """A provider's doorbell. `event_id` is unique per provider event; nothing else in it is believed."""
+
+    event_id: str
+    operation_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """How an unknown submit can be cleared up, in the order it is tried. All None or False: it cannot.
+
+    Args:
+        idempotency_seconds: the same token may be sent again for so long and is charged once.
+        lookup_quiet_seconds: work can be listed by token; after so long without a find it surely was not taken.
+        callback_seconds: a callback that carries our token can still come for so long.
+    """
+
+    idempotency_seconds: float | None = None
+    lookup_quiet_seconds: float | None = None
+    callback_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What may be asked, so that the rest is refused before anything is paid. Empty sets mean: not offered.
+
+    Args:
+        durations: allowed lengths in seconds.
+        price_micros_per_second: list price in micro-USD per second of video.
+        poll_seconds: the provider's minimum interval between polls.
+        typical_seconds: how long a generation usually takes; the first poll is planned from it.
+    """
+
+    models: Sequence[str]
+    durations: Sequence[int]
+    aspect_ratios: Sequence[str]
+    resolutions: Sequence[str]
+    max_prompt: int = 4000
+    seed: bool = False
+    audio: bool = False
+    negative_prompt: bool = False
+    image_url: bool = False
+    image_data: bool = False
+    cancel: bool = False
+    recovery: Recovery = Recovery()
+    price_micros_per_second: int = 0
+    poll_seconds: float = 5.0
+    typical_seconds: float = 60.0
+
+
+class Download(Protocol):
+    """An open body. `length` is the announced size in bytes, if any; `chunks` may raise ProviderError."""
+
+    length: int | None
+    content_type: str | None
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The bytes, as they come."""
+        ...
+
+
+class Provider(Protocol):
+    """A video provider over HTTP.
+
+    Every method but `submit` is free of charge and may be repeated; they raise ProviderError.
+    """
+
+    name: str
+    capabilities: Capabilities
+
+    async def submit(self, request: VideoRequest, context: SubmitContext) -> SubmitResult:
+        """Make the one possibly-paid call: one POST, no retry, no redirect. Never raises for what the wire did."""
+        ...
+
+    async def poll(self, operation: Operation) -> ProviderStatus:
+        """Where the operation stands. An unknown status word counts as running and is named in the answer."""
+        ...
+
+    async def cancel(self, operation: Operation) -> bool:
+        """Ask the provider to stop; True if it says that it did."""
+        ...
+
+    async def lookup(self, token: str) -> Operation | None:
+        """Find work by our token. Only called where `recovery.lookup_quiet_seconds` is set."""
+        ...
+
+    def download(self, output: Output) -> AbstractAsyncContextManager[Download]:
+        """Open a produced file. NOT_FOUND means that the link has expired: poll again for a fresh one."""
+        ...
+
+    def read_callback(self, headers: Mapping[str, str], body: bytes) -> Callback:
+        """Verify and read a doorbell. Raises ProviderError(INVALID_REQUEST) when it is not what this provider sends."""
+        ...
