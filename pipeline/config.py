@@ -118,8 +118,17 @@ class Settings(BaseSettings):
             return tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("webhook_url", "public_url", "r2_account_id", "r2_bucket", "r2_endpoint_url", "r2_public_url",
-                     "r2_access_key_id", "database_url", mode="before")
+    @field_validator(
+        "webhook_url",
+        "public_url",
+        "r2_account_id",
+        "r2_bucket",
+        "r2_endpoint_url",
+        "r2_public_url",
+        "r2_access_key_id",
+        "database_url",
+        mode="before",
+    )
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
         return None if value == "" else value

@@ -45,7 +45,11 @@ def emit(event: str, *, level: int = logging.INFO, **fields: Any) -> None:
 
 class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, Any] = {"at": _iso(record.created), "level": record.levelname.lower(), "event": record.getMessage()}
+        line: dict[str, Any] = {
+            "at": _iso(record.created),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+        }
         line.update(getattr(record, "fields", {}))
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)

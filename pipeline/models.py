@@ -1,0 +1,342 @@
+"""The tables. Times are integers: milliseconds since 1970 by the database's clock. Money is integer micro-USD. JSON is text.
+
+`queue` alone writes `job`, `ledger` alone writes `submission`, `outbox` alone writes `webhook_*`. The migrations create what is
+declared here; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from sqlalchemy import BigInteger, CheckConstraint, Index, Integer, Text, UniqueConstraint, text
+from sqlmodel import Field, SQLModel
+
+DEFAULT_TENANT = "default"
+
+_Args = tuple[object, ...]
+
+
+def _text(*, nullable: bool = False, primary_key: bool = False, default: str | None = None) -> str:
+    return Field(sa_type=Text, nullable=nullable, primary_key=primary_key, default=default)  # type: ignore[return-value]
+
+
+def _opt_text() -> str | None:
+    return Field(default=None, sa_type=Text, nullable=True)  # type: ignore[no-any-return]
+
+
+def _big(*, default: int = 0) -> int:
+    return Field(default=default, sa_type=BigInteger, nullable=False)  # type: ignore[no-any-return]
+
+
+def _opt_big() -> int | None:
+    return Field(default=None, sa_type=BigInteger, nullable=True)  # type: ignore[no-any-return]
+
+
+class Generation(SQLModel, table=True):
+    """What a client asked for, and what came of it."""
+
+    __tablename__ = "generation"
+    __table_args__: ClassVar[_Args] = (  # type: ignore[assignment]
+        UniqueConstraint("tenant_id", "idempotency_key", name="generation_idempotency_key"),
+        UniqueConstraint("tenant_id", "client_id", name="generation_client_id"),
+        CheckConstraint("status <> 'completed' OR video_sha256 IS NOT NULL", name="generation_completed_has_video"),
+        Index("generation_list", "tenant_id", "id"),
+        Index("generation_user", "tenant_id", "user_id", "id"),
+        Index(
+            "generation_finished",
+            "finished_at",
+            postgresql_where=text("finished_at IS NOT NULL"),
+            sqlite_where=text("finished_at IS NOT NULL"),
+        ),
+    )
+
+    id: str = _text(primary_key=True)
+    tenant_id: str = _text()
+    client_id: str | None = _opt_text()
+    idempotency_key: str | None = _opt_text()
+    request_hash: str = _text()
+    user_id: str | None = _opt_text()
+    prompt: str = _text()
+    parameters: str = _text()
+    labels: str = _text()
+    provider: str = _text()
+    model: str | None = _opt_text()
+    priority: int = Field(default=5)
+    status: str = _text()
+    stage: str | None = _opt_text()
+    run: int = Field(default=1)
+    sequence: int = Field(default=0)
+    progress: float | None = None
+    operation: str | None = _opt_text()
+    input_key: str | None = _opt_text()
+    input_sha256: str | None = _opt_text()
+    input_type: str | None = _opt_text()
+    video_key: str | None = _opt_text()
+    video_bytes: int | None = _opt_big()
+    video_sha256: str | None = _opt_text()
+    video_duration: float | None = None
+    video_width: int | None = None
+    video_height: int | None = None
+    video_audio: int | None = None
+    error_code: str | None = _opt_text()
+    error_message: str | None = _opt_text()
+    error_retryable: int | None = None
+    webhook_url: str | None = _opt_text()
+    webhook_events: str | None = _opt_text()
+    created_at: int = _big()
+    updated_at: int = _big()
+    started_at: int | None = _opt_big()
+    accepted_at: int | None = _opt_big()
+    generated_at: int | None = _opt_big()
+    finished_at: int | None = _opt_big()
+    cancel_requested_at: int | None = _opt_big()
+
+
+class Job(SQLModel, table=True):
+    """A row of the queue: whose turn is next, when, and who holds it. Kept under 300 bytes."""
+
+    __tablename__ = "job"
+    __table_args__: ClassVar[_Args] = (  # type: ignore[assignment]
+        UniqueConstraint("kind", "subject_id", name="job_subject"),
+        CheckConstraint("(status = 'processing') = (locked_by IS NOT NULL)", name="job_lease"),
+        Index(
+            "job_waiting",
+            "lane",
+            "sort_at",
+            "id",
+            postgresql_where=text("status = 'waiting'"),
+            sqlite_where=text("status = 'waiting'"),
+        ),
+        Index(
+            "job_pending",
+            "step",
+            "lane",
+            "scheduled_for",
+            "id",
+            postgresql_where=text("status = 'pending'"),
+            sqlite_where=text("status = 'pending'"),
+        ),
+        Index(
+            "job_processing",
+            "step",
+            "lane",
+            "locked_by",
+            postgresql_where=text("status = 'processing'"),
+            sqlite_where=text("status = 'processing'"),
+        ),
+        Index(
+            "job_dead", "finished_at", postgresql_where=text("status = 'dead'"), sqlite_where=text("status = 'dead'")
+        ),
+        Index(
+            "job_finished",
+            "finished_at",
+            postgresql_where=text("finished_at IS NOT NULL"),
+            sqlite_where=text("finished_at IS NOT NULL"),
+        ),
+    )
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=BigInteger().with_variant(Integer(), "sqlite"))
+    kind: str = _text()
+    subject_id: str = _text()
+    tenant_id: str = _text()
+    lane: str = _text()
+    status: str = _text()
+    step: str = _text()
+    sort_at: int = _big()
+    scheduled_for: int = _big()
+    attempts: int = Field(default=0)
+    polls: int = Field(default=0)
+    claims_unrecorded: int = Field(default=0)
+    fence: int = _big()
+    wake_seq: int = _big()
+    cancel_requested: int = Field(default=0)
+    locked_by: str | None = _opt_text()
+    locked_until: int | None = _opt_big()
+    finished_at: int | None = _opt_big()
+
+
+class Lane(SQLModel, table=True):
+    """A road to one provider or endpoint: how many may be under way, and whether it is closed for now."""
+
+    __tablename__ = "lane"
+
+    name: str = _text(primary_key=True)
+    max_in_flight: int | None = None
+    paused_until: int | None = _opt_big()
+    paused_reason: str | None = _opt_text()
+    unknown_streak: int = Field(default=0)
+
+
+class Submission(SQLModel, table=True):
+    """One possibly-paid call. At most one open submission per generation: the index forbids a second."""
+
+    __tablename__ = "submission"
+    __table_args__: ClassVar[_Args] = (  # type: ignore[assignment]
+        UniqueConstraint("token", name="submission_token"),
+        CheckConstraint(
+            "outcome NOT IN ('accepted', 'succeeded') OR operation_id IS NOT NULL", name="submission_operation"
+        ),
+        Index(
+            "submission_open",
+            "generation_id",
+            unique=True,
+            postgresql_where=text("outcome IN ('intended', 'accepted', 'unknown')"),
+            sqlite_where=text("outcome IN ('intended', 'accepted', 'unknown')"),
+        ),
+        Index("submission_generation", "generation_id", "id"),
+    )
+
+    id: str = _text(primary_key=True)
+    generation_id: str = _text()
+    tenant_id: str = _text()
+    run: int = Field(default=1)
+    provider: str = _text()
+    model: str | None = _opt_text()
+    token: str = _text()
+    outcome: str = _text()
+    operation_id: str | None = _opt_text()
+    operation: str | None = _opt_text()
+    candidate_operation_id: str | None = _opt_text()
+    billed: str = _text(default="unknown")
+    estimate_micros: int = _big()
+    cost_micros: int | None = _opt_big()
+    error_code: str | None = _opt_text()
+    error_message: str | None = _opt_text()
+    intended_at: int = _big()
+    answered_at: int | None = _opt_big()
+    closed_at: int | None = _opt_big()
+
+
+class WebhookEndpoint(SQLModel, table=True):
+    """Where events go. Secrets are named, not stored: `settings` means WEBHOOK_SECRET."""
+
+    __tablename__ = "webhook_endpoint"
+
+    id: str = _text(primary_key=True)
+    tenant_id: str = _text()
+    url: str = _text()
+    events: str = _text()
+    secret_ref: str = _text()
+    created_at: int = _big()
+    disabled_at: int | None = _opt_big()
+    disabled_reason: str | None = _opt_text()
+
+
+class WebhookEvent(SQLModel, table=True):
+    """Something that happened; the body is frozen once. One terminal event per run: the index forbids a second."""
+
+    __tablename__ = "webhook_event"
+    __table_args__: ClassVar[_Args] = (  # type: ignore[assignment]
+        Index(
+            "webhook_event_terminal",
+            "generation_id",
+            "run",
+            unique=True,
+            postgresql_where=text("terminal = 1"),
+            sqlite_where=text("terminal = 1"),
+        ),
+        Index("webhook_event_generation", "generation_id", "sequence"),
+    )
+
+    id: str = _text(primary_key=True)
+    tenant_id: str = _text()
+    generation_id: str = _text()
+    run: int = Field(default=1)
+    sequence: int = Field(default=0)
+    type: str = _text()
+    terminal: int = Field(default=0)
+    body: str = _text()
+    created_at: int = _big()
+
+
+class WebhookDelivery(SQLModel, table=True):
+    """One event on its way to one place."""
+
+    __tablename__ = "webhook_delivery"
+    __table_args__: ClassVar[_Args] = (  # type: ignore[assignment]
+        UniqueConstraint("event_id", "endpoint_id", "redelivery", name="webhook_delivery_once"),
+        Index("webhook_delivery_list", "tenant_id", "id"),
+    )
+
+    id: str = _text(primary_key=True)
+    tenant_id: str = _text()
+    event_id: str = _text()
+    endpoint_id: str = _text()
+    url: str | None = _opt_text()
+    secret_ref: str = _text()
+    redelivery: int = Field(default=0)
+    state: str = _text()
+    attempts: int = Field(default=0)
+    created_at: int = _big()
+    next_at: int | None = _opt_big()
+    finished_at: int | None = _opt_big()
+    last_error: str | None = _opt_text()
+
+
+class WebhookAttempt(SQLModel, table=True):
+    """One try of a delivery: what was answered, in how many milliseconds, and what to do about it."""
+
+    __tablename__ = "webhook_attempt"
+    __table_args__: ClassVar[_Args] = (  # type: ignore[assignment]
+        Index("webhook_attempt_delivery", "delivery_id", "id"),
+    )
+
+    id: str = _text(primary_key=True)
+    tenant_id: str = _text()
+    delivery_id: str = _text()
+    attempt: int = Field(default=1)
+    url: str = _text()
+    address: str | None = _opt_text()
+    status: int | None = None
+    reason: str = _text()
+    detail: str = _text()
+    response: str | None = _opt_text()
+    ms: int = Field(default=0)
+    at: int = _big()
+
+
+class CallbackRow(SQLModel, table=True):
+    """A provider's ring, kept once per provider event."""
+
+    __tablename__ = "callback"
+    __table_args__: ClassVar[_Args] = (  # type: ignore[assignment]
+        UniqueConstraint("provider", "event_id", name="callback_event"),
+    )
+
+    id: str = _text(primary_key=True)
+    provider: str = _text()
+    event_id: str = _text()
+    token: str = _text()
+    operation_id: str | None = _opt_text()
+    generation_id: str = _text()
+    received_at: int = _big()
+
+
+class Timeline(SQLModel, table=True):
+    """What happened to a generation, for people. Append-only."""
+
+    __tablename__ = "timeline"
+    __table_args__: ClassVar[_Args] = (  # type: ignore[assignment]
+        Index("timeline_generation", "generation_id", "id"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=BigInteger().with_variant(Integer(), "sqlite"))
+    generation_id: str = _text()
+    tenant_id: str = _text()
+    run: int = Field(default=1)
+    at: int = _big()
+    event: str = _text()
+    detail: str | None = _opt_text()
+
+
+class WorkerRow(SQLModel, table=True):
+    """A worker process that is, or was, alive."""
+
+    __tablename__ = "worker"
+
+    id: str = _text(primary_key=True)
+    host: str = _text()
+    pid: int = Field(default=0)
+    version: str = _text()
+    started_at: int = _big()
+    seen_at: int = _big()
