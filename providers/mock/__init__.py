@@ -1,0 +1,1 @@
+"""The mock provider: a real HTTP server with a ledger of charges, faults on demand and real videos, and its adapter."""
