@@ -1,4 +1,4 @@
-"""Is this really a playable video? `probe` reads only headers of a file on disk and answers with `Video` or `InvalidMedia`."""
+"""Is this really a playable video? `probe` reads the headers of a file: `Video`, or `InvalidMedia` with the reason."""
 
 from pipeline.media.faults import InvalidMedia, MediaFault
 from pipeline.media.probe import Video, probe

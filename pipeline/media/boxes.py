@@ -1,4 +1,4 @@
-"""Boxes of the ISO base media file format (ISO/IEC 14496-12): find them, in a file or in memory, within bounds. No recursion."""
+"""Boxes of the ISO base media file format (ISO/IEC 14496-12): found in a file or in memory, within bounds."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pipeline.media.faults import InvalidMedia, MediaFault, describe
 MAX_METADATA = 32 * 1024 * 1024
 """Bytes of moov and moof boxes that one probe reads in all: hours of video; more is an attack or an accident."""
 
-MAX_BOXES = 1_000_000
-"""Boxes that one probe looks at (a second or two of work): above ten minutes with a fragment for each frame."""
+MAX_BOXES = 400_000
+"""Boxes that one probe looks at (a second of work): ten minutes with a fragment for each frame."""
 
 _TOP_LEVEL = frozenset(
     {b"ftyp", b"styp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"uuid", b"pdin", b"moof", b"sidx"}
@@ -23,7 +23,7 @@ _TOP_LEVEL = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """One box: its four-character type, where its header starts, where its content starts and where it ends, in bytes."""
+    """One box: its four-character type, and the bytes where its header starts, its content starts and it ends."""
 
     kind: bytes
     start: int
@@ -54,7 +54,7 @@ class Budget:
 def top_level(file: BinaryIO, size: int, budget: Budget) -> Iterator[Box]:
     """The boxes of a whole file of `size` bytes, reading 16 bytes of each.
 
-    Raises InvalidMedia: not this format (said in words), truncated (a box announces more than the file has), too many boxes.
+    Raises InvalidMedia: not this format (said in words), truncated (a box says more than the file has), too many boxes.
     What follows the last box and is none (padding, a tag) is not looked at: players ignore it too.
     """
     position = 0
@@ -100,7 +100,7 @@ def child(data: bytes, box: Box | None, kind: bytes, budget: Budget) -> Box | No
 
 
 def load(file: BinaryIO, box: Box, budget: Budget) -> tuple[bytes, Box]:
-    """Read a box into memory; its positions become offsets into the returned bytes. Raises InvalidMedia when it is too large."""
+    """Read a box into memory; its positions become offsets into the bytes. Raises InvalidMedia when it is too large."""
     length = box.end - box.start
     budget.metadata(length)
     data = os.pread(file.fileno(), length, box.start)

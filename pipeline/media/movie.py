@@ -69,12 +69,12 @@ def add_fragment(movie: Movie, data: bytes, moof: Box, at: int, budget: Budget) 
         header = child(data, traf, b"tfhd", budget) if traf.kind == b"traf" else None
         if header is None:
             continue
-        track_id, base, ticks, size = _fragment_header(data, header, movie.defaults, at)
+        track_id, base, sample = _fragment_header(data, header, movie.defaults, at)
         if track_id not in tracks:
             continue
         for box in children(data, traf, budget):
             if box.kind == b"trun":
-                _add_run(tracks[track_id], data, box, base, ticks, size)
+                _add_run(tracks[track_id], data, box, base, sample)
 
 
 def _times(data: bytes, box: Box) -> tuple[int, float]:
@@ -116,7 +116,7 @@ def _describe(track: Track, data: bytes, stsd: Box | None, turned: bool) -> None
 def _turned(data: bytes, tkhd: Box) -> bool:
     """Whether the display matrix turns the picture by 90 or 270 degrees."""
     a, b = struct.unpack_from(">ii", data, tkhd.body + (52 if data[tkhd.body] == 1 else 40))
-    return a == 0 and b != 0
+    return bool(a == 0 and b != 0)
 
 
 def _samples(table: dict[bytes, Box], data: bytes) -> tuple[int, int]:
@@ -127,8 +127,8 @@ def _samples(table: dict[bytes, Box], data: bytes) -> tuple[int, int]:
     fixed, count = struct.unpack_from(">II", data, table[b"stsz"].body + 4)
     sizes = array("I") if fixed else _integers(data, table[b"stsz"], count, "I", skip=12)
     reach, left, rest = 0, count, iter(sizes)
-    for offset, held in zip(_chunk_offsets(table, data), _chunk_counts(table, data), strict=False):
-        held = min(held, left)
+    for offset, promised in zip(_chunk_offsets(table, data), _chunk_counts(table, data), strict=False):
+        held = min(promised, left)
         left -= held
         reach = max(reach, offset + (fixed * held if fixed else sum(islice(rest, held))))
     return count - left, reach
@@ -171,8 +171,8 @@ def _integers(data: bytes, box: Box, count: int, code: str, skip: int) -> array[
 
 def _fragment_header(
     data: bytes, tfhd: Box, defaults: dict[int, tuple[int, int]], at: int
-) -> tuple[int, int, int, int]:
-    """Track, base offset in the file, default ticks and default bytes of a sample (tfhd, else trex)."""
+) -> tuple[int, int, tuple[int, int]]:
+    """Track, base offset in the file, and a sample's default ticks and bytes (tfhd, else trex)."""
     flags, track_id = struct.unpack_from(">II", data, tfhd.body)
     position, base = tfhd.body + 8, at
     ticks, size = defaults.get(track_id, (0, 0))
@@ -185,10 +185,11 @@ def _fragment_header(
         position += 4
     if flags & 0x10:
         (size,) = struct.unpack_from(">I", data, position)
-    return track_id, base, ticks, size
+    return track_id, base, (ticks, size)
 
 
-def _add_run(track: Track, data: bytes, trun: Box, base: int, ticks: int, size: int) -> None:
+def _add_run(track: Track, data: bytes, trun: Box, base: int, sample: tuple[int, int]) -> None:
+    ticks, size = sample
     flags, count = struct.unpack_from(">II", data, trun.body)
     position, offset = trun.body + 8, None
     if flags & 0x1:

@@ -16,8 +16,8 @@ from pipeline.media.movie import Movie, Track, add_fragment, read_movie
 class Video:
     """A playable video.
 
-    `container` is mp4 or mov, `duration` in seconds, `width` and `height` in pixels as displayed, `bytes` the file's length,
-    `codec` the sample entry's four characters (avc1, hvc1, av01, vp09...), `fps` the mean frame rate (0.0 when unknown).
+    `container` is mp4 or mov, `duration` in seconds, `width` and `height` in pixels as displayed, `bytes` the file's
+    length, `codec` the sample entry's four characters (avc1, hvc1, av01...), `fps` the mean frame rate.
     """
 
     container: str
@@ -33,7 +33,9 @@ class Video:
 def probe(path: Path) -> Video:
     """Look at a file, reading its headers only: a few reads, never its pictures, bounded whatever the file says.
 
-    Blocking: call it from a thread. Raises InvalidMedia with a code and a sentence, OSError when the file cannot be read.
+    Blocking: call it from a thread. A fragmented file that ends exactly between two fragments and announces no length
+    cannot be told from a shorter video: compare the download's length with what was announced.
+    Raises InvalidMedia with a code and a sentence, OSError when the file cannot be read.
     """
     with path.open("rb", buffering=0) as file:
         size = file.seek(0, 2)
