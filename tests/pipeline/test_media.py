@@ -146,7 +146,7 @@ def test_a_movie_built_by_hand_is_understood(check) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "videos"),
+    ("name", "data"),
     [
         ("64-bit size", FTYP + struct.pack(">I4sQ", 1, b"mdat", 2016) + bytes(2000) + movie(track(offset=48))),
         ("64-bit offsets", FTYP + box(b"mdat", bytes(2000)) + movie(track(offset=40, wide=True))),
@@ -171,7 +171,7 @@ def test_a_turned_picture_has_its_displayed_size(check) -> None:
 
 
 @pytest.mark.parametrize(
-    ("videos", "code", "words"),
+    ("data", "code", "words"),
     [
         (b"", MediaFault.EMPTY, "empty"),
         (b"<!DOCTYPE html><html><body>Not found", MediaFault.TEXT, "HTML page .* '<!DOCTYPE html><html>"),
