@@ -1,0 +1,151 @@
+"""What an answer means: the result of an attempt, a sentence for people, and the verdict. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+
+import httpx
+
+MAX_RETRY_AFTER = 86_400.0
+"""Seconds. A receiver may slow us down for a day, not for ever."""
+
+
+class Reason(StrEnum):
+    """How an attempt ended, one word for metrics and filters."""
+
+    ANSWERED = "answered"
+    BAD_URL = "bad_url"
+    BLOCKED_ADDRESS = "blocked_address"
+    DNS = "dns"
+    REFUSED = "refused"
+    UNREACHABLE = "unreachable"
+    CONNECT_TIMEOUT = "connect_timeout"
+    TLS = "tls"
+    TIMEOUT = "timeout"
+    RESET = "reset"
+    BAD_HTTP = "bad_http"
+    POOL = "pool"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class SendResult:
+    """One attempt, as it ended.
+
+    Args:
+        status: the status line's number, or None if no answer's headers were read.
+        reason: ANSWERED whenever there is a status, whatever happened to the body.
+        ms: milliseconds from start to end.
+        response: the first bytes of the answer's body, raw, at most 4,096.
+        detail: one sentence for people, with what to do.
+        retry_after: seconds that a failing receiver asked us to wait, 0 to 86,400, or None.
+        address: the IP address that was reached, if the transport told.
+    """
+
+    status: int | None
+    reason: Reason
+    ms: int
+    response: bytes = b""
+    detail: str = ""
+    retry_after: float | None = None
+    address: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A 2xx was answered: never send this event to this endpoint again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Not delivered: try again on schedule, but not before `retry_after` seconds if that is set."""
+
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """410: the receiver is gone for good; disable the endpoint."""
+
+
+Verdict = Delivered | Retry | Gone
+
+
+def judge(result: SendResult) -> Verdict:
+    """2xx is success and nothing else is; 410 disables; all else is tried again, because deploys repair it."""
+    if result.status is not None and 200 <= result.status <= 299:
+        return Delivered()
+    if result.status == 410:
+        return Gone()
+    return Retry(result.retry_after)
+
+
+def parse_retry_after(value: str | None, now: float) -> float | None:
+    """Seconds to wait from `now` (Unix seconds), 0 to MAX_RETRY_AFTER; None for anything unreadable.
+
+    Reads seconds, also with a fraction, and the three HTTP date forms (RFC 9110, 10.2.3 and 5.6.7). A past date is 0.
+    """
+    text = (value or "").strip()
+    if re.fullmatch(r"[0-9]{1,40}(\.[0-9]{1,40})?", text):
+        return min(float(text), MAX_RETRY_AFTER)
+    if len(text) > 64 or not re.match(r"[A-Za-z]{3,9},? ", text):
+        return None
+    try:
+        moment = parsedate_to_datetime(text)
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return min(max(moment.timestamp() - now, 0.0), MAX_RETRY_AFTER)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+
+
+_HINTS: Mapping[int, str] = {
+    400: "the receiver found the request bad; look at its log and at the answer below",
+    401: "the receiver refused it: a wrong webhook secret, or a login in front of the route",
+    403: "something in front of the route refused it (firewall, deployment protection); let the webhook path through",
+    404: "nothing is at this path; check the URL and that the route is deployed",
+    405: "the path exists but takes no POST; check the URL, or export a POST handler",
+    408: "the receiver gave up waiting; answer first and do the work afterwards",
+    410: "the receiver says it is gone for good; the endpoint is disabled",
+    413: "the receiver's body limit is below this event's size; raise the limit",
+    415: "the receiver does not take application/json; read the raw body in the handler",
+    422: "the receiver found the body bad; it should ignore members and types that it does not know",
+    429: "the receiver asks us to slow down",
+    500: "the receiver's handler failed; look at its log",
+    502: "the gateway in front of the receiver could not reach it",
+    503: "the receiver is not available at the moment",
+    504: "the receiver's gateway ran out of patience; answer first and do the work afterwards",
+}
+
+
+def describe(status: int, url: str, location: str | None) -> str:
+    """One sentence about an answer to a POST to `url`; `location` is its Location header."""
+    if 200 <= status <= 299:
+        return f"{status}: delivered"
+    if 300 <= status <= 399:
+        return f"{status}: {_redirect(url, location)}"
+    return f"{status}: {_HINTS.get(status, 'not a 2xx, so not delivered; answer 2xx once the event is stored')}"
+
+
+def _redirect(url: str, location: str | None) -> str:
+    """Redirects are not followed: a 301 would turn the POST into a GET whose 200 means nothing."""
+    try:
+        here = httpx.URL(url)
+        target = here.join(location or "")
+    except (httpx.InvalidURL, ValueError):
+        return "a redirect to no readable address, and none is followed; register the receiver's final URL"
+    if not location:
+        return "a redirect without a target; register the receiver's final URL"
+    same = target.host == here.host and target.path.rstrip("/") == here.path.rstrip("/") and target.path != here.path
+    why = " (only the trailing slash differs)" if same else ""
+    shown = printable(str(target.copy_with(query=None, fragment=None, userinfo=b"")))
+    return f"redirects to {shown}{why}, and redirects are not followed; register that URL"
+
+
+def printable(text: str) -> str:
+    """Foreign text for our logs and pages: printable characters only, at most 200."""
+    return "".join(c if c.isprintable() else "?" for c in text[:200])
