@@ -1,0 +1,31 @@
+"""All providers by name: one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from providers.base import Provider
+from providers.mock.adapter import MockProvider
+from providers.wire import Clients
+
+Factory = Callable[[Clients, Mapping[str, str]], Provider]
+"""Makes a provider from the clients and its own options (addresses, keys, modes), all texts; raises ValueError."""
+
+PROVIDERS: Mapping[str, Factory] = MappingProxyType(
+    {
+        "mock": MockProvider.from_options,
+    }
+)
+
+
+def create_provider(name: str, clients: Clients, options: Mapping[str, str]) -> Provider:
+    """The provider of that name.
+
+    Raises:
+        ValueError: there is none, or an option is missing or wrong; the message is for the operator.
+    """
+    factory = PROVIDERS.get(name)
+    if factory is None:
+        raise ValueError(f"there is no provider {name!r}; known are: {', '.join(PROVIDERS)}")
+    return factory(clients, options)
