@@ -19,7 +19,7 @@ class MediaFault(StrEnum):
     ENCRYPTED = "encrypted"
 
 
-class InvalidMedia(Exception):  # noqa: N818 - a verdict on the file, not an error of ours
+class InvalidMedia(Exception):
     """The file is not a playable video. `code` is for machines, `reason` one sentence for people."""
 
     def __init__(self, code: MediaFault, reason: str) -> None:
