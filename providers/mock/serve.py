@@ -39,8 +39,18 @@ class MockServer:
         family = socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
         listener = socket.create_server(self._address, family=family, backlog=1024)
         host, port = listener.getsockname()[:2]
-        config = Config(self._run, http=_Protocol, ws="none", lifespan="off", log_config=None, log_level=None)
-        config.date_header = config.server_header = False
+        config = Config(
+            self._run,
+            http=_Protocol,
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            log_level=None,
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,
+        )
         config.load()
         self._server = Server(config)
         self._server.lifespan = config.lifespan_class(config)
