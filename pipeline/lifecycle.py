@@ -215,7 +215,7 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Requeue:
-    """Back to admission with the old place in line."""
+    """Back to admission with the old place in line; the lane is closed for `delay` seconds."""
 
     delay: float
     fault: Fault

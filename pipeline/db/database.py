@@ -61,6 +61,20 @@ class Database:
             finally:
                 connection.exec_driver_sql("ROLLBACK")
 
+    def change_probe(self) -> Callable[[], bool] | None:
+        """A cheap question, for one thread: has anybody written since it was last asked? None where that is not offered."""
+        if self.postgres:
+            return None
+        connection = self.engine.connect()
+        seen = [connection.exec_driver_sql("PRAGMA data_version").scalar()]
+
+        def changed() -> bool:
+            now = connection.exec_driver_sql("PRAGMA data_version").scalar()
+            before, seen[0] = seen[0], now
+            return now != before
+
+        return changed
+
     def close(self) -> None:
         """Finish what was handed in, then let go of every connection."""
         self._writer.close()

@@ -1,0 +1,6 @@
+"""The HTTP API: routes by resource, who may call, and problem responses."""
+
+from pipeline.api.routes import create_api
+from pipeline.api.service import Service
+
+__all__ = ["Service", "create_api"]

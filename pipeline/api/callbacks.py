@@ -1,0 +1,69 @@
+"""Providers ring here. A callback is a doorbell: it makes the job due now, and the poll remains the way a result gets in."""
+
+from __future__ import annotations
+
+import logging
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from pipeline import ledger, queue
+from pipeline.api.auth import service_of
+from pipeline.api.create import read_body
+from pipeline.api.problems import Problem
+from pipeline.db import Tx
+from pipeline.ids import new_id
+from pipeline.lifecycle import JobKind
+from pipeline.telemetry import emit
+from providers.base import Callback, ProviderError
+
+MAX_CALLBACK = 1_000_000
+
+
+async def callback(request: Request) -> Response:
+    """`POST /callbacks/{provider}/{token}`: 200 once the ring is kept, whether it is the first or a repeat."""
+    service = service_of(request)
+    name, token = request.path_params["provider"], request.path_params["token"]
+    provider = service.providers.get(name)
+    raw = await read_body(request, MAX_CALLBACK)
+    try:
+        if provider is None:
+            raise Problem(404, "not_found", f"there is no provider {name!r}")
+        ring = provider.read_callback(request.headers, raw)
+    except ProviderError as error:
+        emit("callback.refused", level=logging.WARNING, provider=name, reason=error.message)
+        raise Problem(400, "callback_refused", error.message) from None
+    ring_id = new_id("cbk", service.clock.now_ms(), service.random)
+    known = await service.db.write(lambda tx: _keep(tx, ring_id, name, token, ring))
+    if not known:
+        emit("callback.refused", level=logging.WARNING, provider=name, reason="unknown token")
+        raise Problem(404, "not_found", "this callback address was never handed out")
+    emit("callback.received", provider=name, operation=ring.operation_id, event_id=ring.event_id)
+    service.wake()
+    return JSONResponse({"status": "ok"})
+
+
+def _keep(tx: Tx, ring_id: str, provider: str, token: str, ring: Callback) -> bool:
+    """Insert the ring once, remember what it names, and wake the job. False when the token is not ours."""
+    submission = ledger.by_token(tx, token)
+    if submission is None or submission["provider"] != provider:
+        return False
+    new = tx.insert(
+        "callback",
+        {
+            "id": ring_id,
+            "provider": provider,
+            "event_id": ring.event_id,
+            "token": token,
+            "operation_id": ring.operation_id,
+            "generation_id": submission["generation_id"],
+            "received_at": tx.now,
+        },
+        on_conflict="DO NOTHING",
+        returning="id",
+    )
+    if new is not None:
+        if ring.operation_id is not None and submission["operation_id"] is None:
+            ledger.add_candidate(tx, token, ring.operation_id)
+        queue.wake(tx, JobKind.GENERATION, submission["generation_id"])
+    return True

@@ -1,0 +1,43 @@
+"""What the routes work with: handed in by the composition root."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pipeline.clock import Clock
+from pipeline.db import Database
+from pipeline.links import Links
+from pipeline.outbox import Outbox
+from pipeline.storage import Storage
+from providers.base import Provider
+
+
+@dataclass(slots=True)
+class Service:
+    """The parts of the API.
+
+    Args:
+        api_keys: keys that may call; empty means that everyone who can connect may.
+        default_provider: asked when a request names none.
+        webhook_hosts: hosts that a request may name in `webhook.url`.
+        wake: tells the workers that there is work.
+        under_way: (tenant, key) of the requests that are being answered by this process.
+    """
+
+    db: Database
+    links: Links
+    outbox: Outbox
+    storage: Storage
+    providers: Mapping[str, Provider]
+    clock: Clock
+    random: Callable[[int], bytes]
+    wake: Callable[[], None]
+    api_keys: Sequence[str]
+    default_provider: str
+    webhook_hosts: frozenset[str]
+    events: frozenset[str]
+    max_body_bytes: int
+    max_image_bytes: int
+    max_in_flight: int
+    under_way: set[tuple[str, str]] = field(default_factory=set)

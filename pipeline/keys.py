@@ -1,0 +1,61 @@
+"""Secrets: subkeys of SECRET_KEY, signed links, callback tokens, and the file that a laptop's own secrets live in."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+HASH = hashlib.sha256
+
+
+def derive(secret: str, purpose: str) -> bytes:
+    """A 32-byte subkey for one purpose: HKDF-SHA256 (RFC 5869) with an empty salt and one block of output."""
+    extracted = hmac.new(bytes(32), secret.encode(), HASH).digest()
+    return hmac.new(extracted, b"dailies/" + purpose.encode() + b"\x01", HASH).digest()
+
+
+class Signer:
+    """Signs and checks short tokens for one purpose. The first secret signs, every one is accepted: that is rotation."""
+
+    def __init__(self, secrets: Sequence[str], purpose: str) -> None:
+        if not secrets:
+            raise ValueError("a signer needs at least one secret")
+        self._keys = [derive(secret, purpose) for secret in secrets]
+
+    def sign(self, subject: str, expires: int) -> str:
+        """A token that names when it ends (Unix seconds) and proves that we issued it for `subject`."""
+        return f"{expires:x}-{self._mac(self._keys[0], subject, expires)}"
+
+    def verify(self, subject: str, token: str, now: float) -> bool:
+        """Whether the token was issued by us for this subject and has not ended."""
+        head, _, mac = token.partition("-")
+        try:
+            expires = int(head, 16)
+        except ValueError:
+            return False
+        if expires < now or len(head) > 16 or not mac.isascii():
+            return False
+        return any(hmac.compare_digest(mac, self._mac(key, subject, expires)) for key in self._keys)
+
+    @staticmethod
+    def _mac(key: bytes, subject: str, expires: int) -> str:
+        digest = hmac.new(key, f"{subject}\n{expires}".encode(), HASH).digest()
+        return base64.urlsafe_b64encode(digest[:24]).decode()
+
+
+def local_secret(path: Path, name: str, make: str) -> str:
+    """The secret `name` from the file at `path` (mode 0600); `make` is written there the first time."""
+    known = json.loads(path.read_text()) if path.exists() else {}
+    if name not in known:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        known[name] = make
+        part = path.with_name(f"{path.name}.{os.getpid()}")
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            json.dump(known, file, indent=2)
+        os.replace(part, path)
+    return str(known[name])

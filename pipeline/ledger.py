@@ -1,0 +1,176 @@
+"""Money: the only writer of `submission`, one row per possibly-paid call.
+
+Decisions are fenced; facts about money are not. What a provider answered is written by token, whoever holds the job by then:
+each of those functions is idempotent and may be repeated until it commits. An intent is written under the fence, before the
+call; the unique index allows one open submission per generation, so a second paid call cannot even be intended.
+"""
+
+from __future__ import annotations
+
+import json
+
+from pipeline.db import Row, Tx
+from pipeline.lifecycle import SubmissionOutcome
+from providers.base import Operation, ProviderError
+
+_OPEN = "outcome IN ('intended', 'accepted', 'unknown')"
+
+
+def intend(tx: Tx, generation: Row, *, submission_id: str, token: str, estimate_micros: int) -> bool:
+    """Write the intent to pay once. False if another submission of this generation is still open."""
+    row = tx.insert(
+        "submission",
+        {
+            "id": submission_id,
+            "generation_id": generation["id"],
+            "tenant_id": generation["tenant_id"],
+            "run": generation["run"],
+            "provider": generation["provider"],
+            "model": generation["model"],
+            "token": token,
+            "outcome": SubmissionOutcome.INTENDED,
+            "billed": "unknown",
+            "estimate_micros": estimate_micros,
+            "intended_at": tx.now,
+        },
+        on_conflict="DO NOTHING",
+        returning="id",
+    )
+    return row is not None
+
+
+def open_submissions(tx: Tx, generation_ids: list[str]) -> dict[str, Row]:
+    """The open submission of each of these generations, by generation id."""
+    found = (open_submission(tx, generation_id) for generation_id in generation_ids)
+    return {row["generation_id"]: row for row in found if row is not None}
+
+
+def open_submission(tx: Tx, generation_id: str) -> Row | None:
+    """The one submission of a generation that may still cost or yield something."""
+    return tx.one(f"SELECT * FROM submission WHERE generation_id = :id AND {_OPEN}", {"id": generation_id})  # noqa: S608
+
+
+def latest(tx: Tx, generation_id: str) -> Row | None:
+    """The newest submission of a generation, open or closed."""
+    return tx.one(
+        "SELECT * FROM submission WHERE generation_id = :id ORDER BY id DESC LIMIT 1", {"id": generation_id}
+    )
+
+
+def by_token(tx: Tx, token: str) -> Row | None:
+    """The submission that carries this token."""
+    return tx.one("SELECT * FROM submission WHERE token = :token", {"token": token})
+
+
+def history(tx: Tx, generation_id: str) -> list[Row]:
+    """All submissions of a generation, oldest first."""
+    return tx.all("SELECT * FROM submission WHERE generation_id = :id ORDER BY id", {"id": generation_id})
+
+
+def count(tx: Tx, generation_id: str, run: int) -> int:
+    """How many submissions a run has made, surely rejected ones left out: they cost nothing."""
+    return int(
+        tx.value(
+            "SELECT count(*) FROM submission WHERE generation_id = :id AND run = :run AND outcome <> 'rejected'",
+            {"id": generation_id, "run": run},
+        )
+    )
+
+
+def accept(tx: Tx, token: str, operation: Operation) -> bool:
+    """The provider took the work. Repairs a submission that was already unknown or abandoned. True if this wrote it.
+
+    Where a later submission of the same generation is open by now, the old one keeps its outcome but learns its operation, so
+    that the ledger still shows what was paid for.
+    """
+    return bool(
+        tx.run(
+            "UPDATE submission SET operation_id = :operation_id, operation = :operation, answered_at = :now,"
+            " outcome = CASE WHEN EXISTS (SELECT 1 FROM submission other WHERE other.token <> submission.token"
+            " AND other.generation_id = submission.generation_id"
+            " AND other.outcome IN ('intended', 'accepted', 'unknown')) THEN outcome ELSE 'accepted' END,"
+            " closed_at = NULL WHERE token = :token AND operation_id IS NULL",
+            {"operation_id": operation.id, "operation": json.dumps(dict(operation.data)), "now": tx.now, "token": token},
+        )
+    )
+
+
+def reject(tx: Tx, token: str, error: ProviderError) -> None:
+    """The provider surely did not take the work: closed at no cost."""
+    _close(tx, token, SubmissionOutcome.REJECTED, error=error, billed="no", cost_micros=0, only="operation_id IS NULL")
+
+
+def mark_unknown(tx: Tx, token: str, error: ProviderError, *, answered: bool) -> None:
+    """Nobody knows. `answered` says that our call has ended, so that no answer of its own can come any more."""
+    tx.run(
+        "UPDATE submission SET outcome = 'unknown', error_code = :code, error_message = :message,"
+        " answered_at = CASE WHEN :answered = 1 THEN :now ELSE answered_at END"
+        " WHERE token = :token AND outcome IN ('intended', 'unknown') AND operation_id IS NULL",
+        {
+            "code": error.code,
+            "message": error.message,
+            "answered": int(answered),
+            "now": tx.now,
+            "token": token,
+        },
+    )
+
+
+def abandon(tx: Tx, token: str, error: ProviderError) -> None:
+    """Nothing more can be found out: closed, and what it cost stays unknown."""
+    _close(tx, token, SubmissionOutcome.ABANDONED, error=error, billed="unknown", only="operation_id IS NULL")
+
+
+def succeed(tx: Tx, token: str, cost_micros: int | None) -> None:
+    """The provider finished the work; without a reported cost the estimate stands."""
+    tx.run(
+        "UPDATE submission SET outcome = 'succeeded', billed = 'yes', closed_at = :now,"
+        " cost_micros = coalesce(:cost, estimate_micros) WHERE token = :token AND outcome = 'accepted'",
+        {"cost": cost_micros, "now": tx.now, "token": token},
+    )
+
+
+def fail(tx: Tx, token: str, error: ProviderError, cost_micros: int | None = None) -> None:
+    """The provider ended the work without a result, or was asked to stop it; `error.billed` says what is known of the charge."""
+    billed = {True: "yes", False: "no", None: "unknown"}[error.billed]
+    cost = 0 if error.billed is False else cost_micros
+    _close(tx, token, SubmissionOutcome.FAILED, error=error, billed=billed, cost_micros=cost, only="outcome = 'accepted'")
+
+
+def _close(
+    tx: Tx,
+    token: str,
+    outcome: SubmissionOutcome,
+    *,
+    error: ProviderError,
+    billed: str,
+    only: str,
+    cost_micros: int | None = None,
+) -> None:
+    tx.update(
+        "submission",
+        {
+            "outcome": outcome,
+            "billed": billed,
+            "cost_micros": cost_micros,
+            "error_code": error.code,
+            "error_message": error.message,
+            "closed_at": tx.now,
+        },
+        f"token = :token AND {only} AND {_OPEN}",
+        {"token": token},
+    )
+
+
+def add_candidate(tx: Tx, token: str, operation_id: str) -> None:
+    """A callback named an operation for a call whose answer we lack: remembered, and believed only after a poll of our own."""
+    tx.run(
+        "UPDATE submission SET candidate_operation_id = :operation_id"
+        " WHERE token = :token AND operation_id IS NULL AND outcome IN ('intended', 'unknown')",
+        {"operation_id": operation_id, "token": token},
+    )
+
+
+def drop_candidate(tx: Tx, token: str) -> None:
+    """The provider does not know the operation that a callback named."""
+    tx.run("UPDATE submission SET candidate_operation_id = NULL WHERE token = :token", {"token": token})

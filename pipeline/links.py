@@ -1,0 +1,48 @@
+"""Links that we hand out: to a generation, and to its video for as long as it is kept. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import quote
+
+from pipeline.db import Row
+from pipeline.keys import Signer
+
+
+class Links:
+    """Args:
+    base_url: how the outside reaches the API, without a trailing slash.
+    files_url: where the bucket is published (R2_PUBLIC_URL), if it is.
+    secrets: SECRET_KEY; the first signs.
+    lifetime: seconds after its end for which a video's link works.
+    """
+
+    def __init__(self, base_url: str, files_url: str | None, secrets: Sequence[str], lifetime: float) -> None:
+        self._base = base_url
+        self._files = files_url.rstrip("/") if files_url else None
+        self._signer = Signer(secrets, "content")
+        self._lifetime = lifetime
+
+    def of(self, row: Row) -> dict[str, str | None]:
+        """A generation's own links."""
+        here = f"{self._base}/api/generations/{row['id']}"
+        content = f"{here}/content" if row["status"] == "completed" else None
+        return {"self": here, "events": f"{here}/events", "cancel": f"{here}/cancel", "content": content}
+
+    def location(self, row: Row) -> str:
+        """The path of a generation, for the `Location` header."""
+        return f"/api/generations/{row['id']}"
+
+    def video(self, row: Row) -> str:
+        """A link that plays without a key: the public bucket, or our own `/content` with a token.
+
+        It is the same however often it is asked for, and outlives the last retry of a webhook.
+        """
+        if self._files:
+            return f"{self._files}/{quote(row['video_key'])}"
+        expires = int(row["finished_at"] / 1000 + self._lifetime)
+        return f"{self._base}/api/generations/{row['id']}/content?token={self._signer.sign(row['id'], expires)}"
+
+    def may_read(self, generation_id: str, token: str, now: float) -> bool:
+        """Whether a token that came with a request opens this generation's video."""
+        return self._signer.verify(generation_id, token, now)

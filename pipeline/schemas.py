@@ -1,0 +1,225 @@
+"""Request and response bodies: camelCase on the wire, unknown members refused, since a typo costs money.
+
+Units: `duration` in seconds, `processingTime` in milliseconds, times in RFC 3339 UTC, `progress` 0..100.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic.alias_generators import to_camel
+
+from pipeline.db import Row
+from pipeline.links import Links
+from providers.base import Media, VideoRequest
+
+OUR_PREFIX = "gen_"
+_CLIENT_ID = re.compile(r"[A-Za-z0-9._:@+-]{1,128}\Z")
+IMAGE_TYPES = ("image/png", "image/jpeg", "image/webp")
+_MAGIC = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
+
+Short = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=20_000)]
+Url = Annotated[str, StringConstraints(min_length=8, max_length=2048, pattern=r"^https?://[^\s]+$")]
+
+
+class Body(BaseModel):
+    """Strict on types (`"8"` is not 8) and on names."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, alias_generator=to_camel, frozen=True)
+
+
+class ImageInput(Body):
+    """A first frame: `url`, or `data` (base64, up to 20 MB) with its `mimeType`."""
+
+    url: Url | None = None
+    data: str | None = None
+    mime_type: Annotated[str, Field(json_schema_extra={"enum": list(IMAGE_TYPES)})] | None = None
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> ImageInput:
+        if (self.url is None) == (self.data is None):
+            raise ValueError("give either url or data")
+        if self.data is not None and self.mime_type not in IMAGE_TYPES:
+            raise ValueError(f"mimeType must be one of {', '.join(IMAGE_TYPES)} when data is given")
+        return self
+
+    def decode(self) -> bytes:
+        """The picture's bytes. Raises ValueError when they are not base64 or not of the announced type."""
+        try:
+            data = base64.b64decode(self.data or "", validate=True)
+        except (binascii.Error, ValueError):
+            raise ValueError("is not base64") from None
+        found = next((kind for magic, kind in _MAGIC.items() if data.startswith(magic)), None)
+        if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+            found = "image/webp"
+        if found != self.mime_type:
+            raise ValueError(f"does not hold what mimeType says ({self.mime_type}); it looks like {found or 'no picture'}")
+        return data
+
+
+class Parameters(Body):
+    """How the video should be. What a provider does not offer is refused with what it does."""
+
+    duration: Annotated[int, Field(ge=1, le=600)] | None = None
+    aspect_ratio: Short | None = None
+    resolution: Short | None = None
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] | None = None
+    audio: bool | None = None
+    negative_prompt: Words | None = None
+    image: ImageInput | None = None
+
+
+class WebhookInput(Body):
+    """Where the events of this one generation should go besides the default endpoint; only hosts in WEBHOOK_HOSTS."""
+
+    url: Url
+    events: Annotated[list[Short], Field(min_length=1, max_length=20)] | None = None
+
+
+class GenerationCreate(Body):
+    """A request for a video."""
+
+    prompt: Words
+    user_id: Short | None = None
+    provider: Short | None = None
+    model: Short | None = None
+    parameters: Parameters = Field(default_factory=Parameters)
+    priority: Annotated[int, Field(ge=1, le=10, description="1 is highest")] = 5
+    metadata: Annotated[
+        dict[Annotated[str, StringConstraints(min_length=1, max_length=64)], Annotated[str, StringConstraints(max_length=500)]],
+        Field(max_length=16),
+    ] = Field(default_factory=dict)
+    generation_id: str | None = None
+    webhook: WebhookInput | None = None
+
+    @field_validator("generation_id")
+    @classmethod
+    def _client_id(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        if value.startswith(OUR_PREFIX):
+            raise ValueError(f"may not start with {OUR_PREFIX}, which marks our own ids")
+        if not _CLIENT_ID.match(value):
+            raise ValueError("takes 1 to 128 letters, digits and . _ : @ + -")
+        return value
+
+    def fingerprint(self) -> str:
+        """What makes two requests the same: a hash over everything that was asked."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+
+    def stored_parameters(self) -> dict[str, object]:
+        """The parameters as they are kept and shown: a picture given as bytes is named, not repeated."""
+        values = self.parameters.model_dump(by_alias=True, exclude_none=True)
+        if "image" in values and "data" in values["image"]:
+            values["image"] = {"mimeType": values["image"]["mimeType"]}
+        return values
+
+    def video_request(self, image: bytes | None) -> VideoRequest:
+        """The same in the providers' words."""
+        asked = self.parameters
+        media = None
+        if asked.image is not None:
+            media = Media(url=asked.image.url, data=image, mime_type=asked.image.mime_type)
+        return VideoRequest(
+            prompt=self.prompt,
+            model=self.model,
+            duration=asked.duration,
+            aspect_ratio=asked.aspect_ratio,
+            resolution=asked.resolution,
+            seed=asked.seed,
+            audio=asked.audio,
+            negative_prompt=asked.negative_prompt,
+            image=media,
+        )
+
+
+def video_request(row: Row, image: bytes | None) -> VideoRequest:
+    """The providers' request of a stored generation; `image` are the bytes under its `input_key`, if it has one."""
+    asked = json.loads(row["parameters"])
+    shown = asked.get("image")
+    media = None
+    if shown is not None:
+        media = Media(url=shown.get("url"), data=image, mime_type=row["input_type"] or shown.get("mimeType"))
+    return VideoRequest(
+        prompt=row["prompt"],
+        model=row["model"],
+        duration=asked.get("duration"),
+        aspect_ratio=asked.get("aspectRatio"),
+        resolution=asked.get("resolution"),
+        seed=asked.get("seed"),
+        audio=asked.get("audio"),
+        negative_prompt=asked.get("negativePrompt"),
+        image=media,
+    )
+
+
+def iso(ms: int | None) -> str | None:
+    """Milliseconds since 1970 as RFC 3339 in UTC, such as `2026-11-22T14:00:00.000Z`."""
+    if ms is None:
+        return None
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def generation_view(row: Row, links: Links) -> dict[str, Any]:
+    """A generation as the API and the webhooks show it."""
+    return {
+        "id": row["id"],
+        "object": "generation",
+        "jobId": row["id"],
+        "generationId": row["client_id"] or row["id"],
+        "userId": row["user_id"],
+        "status": row["status"],
+        "stage": row["stage"],
+        "progress": None if row["progress"] is None else round(row["progress"] * 100),
+        "prompt": row["prompt"],
+        "provider": row["provider"],
+        "model": row["model"],
+        "parameters": json.loads(row["parameters"]),
+        "priority": row["priority"],
+        "run": row["run"],
+        "createdAt": iso(row["created_at"]),
+        "startedAt": iso(row["started_at"]),
+        "completedAt": iso(row["finished_at"]),
+        "cancelRequested": row["cancel_requested_at"] is not None,
+        "result": _result(row, links),
+        "error": _error(row),
+        "links": links.of(row),
+        "metadata": json.loads(row["labels"]),
+    }
+
+
+def _result(row: Row, links: Links) -> dict[str, Any] | None:
+    if row["status"] != "completed":
+        return None
+    return {
+        "videoUrl": links.video(row),
+        "duration": row["video_duration"],
+        "width": row["video_width"],
+        "height": row["video_height"],
+        "hasAudio": bool(row["video_audio"]),
+        "bytes": row["video_bytes"],
+        "sha256": row["video_sha256"],
+        "contentType": "video/mp4",
+        "processingTime": row["finished_at"] - row["created_at"],
+    }
+
+
+def _error(row: Row) -> dict[str, Any] | None:
+    if row["error_code"] is None or row["status"] != "failed":
+        return None
+    return {"code": row["error_code"], "message": row["error_message"], "retryable": bool(row["error_retryable"])}
+
+
+def timeline_view(row: Row) -> dict[str, Any]:
+    """One line of a generation's timeline."""
+    detail = json.loads(row["detail"]) if row["detail"] else {}
+    return {"id": row["id"], "run": row["run"], "at": iso(row["at"]), "event": row["event"], "detail": detail}

@@ -1,0 +1,169 @@
+"""Workflow: the worker's handler for generations. Runs the stage that a job is at and records what follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pipeline import admission, ledger, queue, timeline
+from pipeline.db import Row, Tx
+from pipeline.lifecycle import (
+    POISON_CLAIMS,
+    STAGE_OF_STEP,
+    Advance,
+    Cancel,
+    Complete,
+    DeadLetter,
+    Decision,
+    Fail,
+    Failed,
+    Fault,
+    GenerationStatus,
+    Hold,
+    Requeue,
+    Retry,
+    Snooze,
+    Stage,
+    Step,
+    decide,
+    move,
+)
+from pipeline.queue import Claim, LeaseLost
+from pipeline.telemetry import emit
+from pipeline.turn import Report, Turn
+from pipeline.workflow.parts import Parts, Subject, subject_of
+from pipeline.workflow.poll import poll
+from pipeline.workflow.resolve import resolve
+from pipeline.workflow.store import store
+from pipeline.workflow.submit import submit
+from webhooks.events import EventType
+
+_STAGES = {Step.SUBMIT: submit, Step.RESOLVE: resolve, Step.POLL: poll, Step.STORE: store}
+
+PROGRESS_STEP = 0.1
+"""Progress events are told in steps of a tenth: more would only cost the receiver."""
+
+
+class Workflow:
+    """Handler of `generation` jobs."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def load(self, tx: Tx, claims: Sequence[Claim]) -> Mapping[int, Subject]:
+        """The generation and its submissions, by job id."""
+        subjects = {}
+        for claim in claims:
+            row = tx.one("SELECT * FROM generation WHERE id = :id", {"id": claim.subject_id})
+            if row is not None:
+                opened = ledger.open_submission(tx, row["id"])
+                subjects[claim.id] = Subject(row, opened, ledger.count(tx, row["id"], row["run"]))
+        return subjects
+
+    async def run(self, turn: Turn) -> Report:
+        """Run the stage that the job is at."""
+        claim, generation = turn.claim, subject_of(turn).generation
+        if claim.claims_unrecorded > POISON_CLAIMS:
+            emit("job.poisoned", level=40, generation=generation["id"], step=claim.step, claims=claim.claims_unrecorded)
+            message = f"{claim.claims_unrecorded - 1} turns of the {claim.step} step ended without a record"
+            return Report(Failed(Fault("poison", message, retryable=True), exhausted=True))
+        if generation["provider"] not in self._parts.providers:
+            message = f"the provider {generation['provider']!r} is not configured in this worker"
+            return Report(Failed(Fault("provider_not_configured", message)))
+        return await _STAGES[claim.step](self._parts, turn)
+
+    def record_turn(self, tx: Tx, turn: Turn, report: Report) -> Decision | None:
+        """Facts first, whoever holds the job; then the decision, under the fence. None if the lease was lost."""
+        for fact in report.facts:
+            fact(tx)
+        claim = turn.claim
+        try:
+            locked = queue.lock(tx, claim)
+        except LeaseLost:
+            return None
+        decision = decide(
+            report.outcome,
+            step=claim.step,
+            attempts=claim.attempts,
+            policy=self._parts.policies.retry(claim.step),
+            cancel_requested=bool(locked["cancel_requested"]),
+            jitter=self._parts.uniform(),
+        )
+        if isinstance(decision, Requeue) and decision.delay > 0:
+            admission.pause(tx, claim.lane, seconds=decision.delay, reason=decision.fault.message)
+            emit("lane.paused", level=30, lane=claim.lane, seconds=decision.delay, reason=decision.fault.message)
+        queue.acknowledge(tx, claim, decision, wake_seq=locked["wake_seq"])
+        self._apply(tx, subject_of(turn).generation, report, decision)
+        return decision
+
+    def _apply(self, tx: Tx, before: Row, report: Report, decision: Decision) -> None:
+        """Move the generation, tell its timeline, and record the event that the move is worth."""
+        if isinstance(decision, Snooze) and not report.patch and not report.notes:
+            return
+        changed, event = _consequences(decision, tx.now)
+        changed = {**report.patch, **changed}
+        if event is None and _stepped(before, changed):
+            event = EventType.PROGRESS
+        if changed:
+            if "status" in changed:
+                changed["status"] = move(GenerationStatus(before["status"]), GenerationStatus(str(changed["status"])))
+            changed["updated_at"] = tx.now
+            if event is not None:
+                changed["sequence"] = before["sequence"] + 1
+            tx.update("generation", changed, "id = :id", {"id": before["id"]})
+        generation = before | changed
+        for name, detail in (*report.notes, *_note(decision)):
+            timeline.note(tx, generation, name, **detail)
+        if event is not None:
+            self._parts.outbox.record(tx, generation, event)
+
+
+def _stepped(before: Row, changed: Mapping[str, object]) -> bool:
+    """Whether the progress passed a tenth."""
+    now = changed.get("progress")
+    return isinstance(now, float) and int(now / PROGRESS_STEP) > int((before["progress"] or 0.0) / PROGRESS_STEP)
+
+
+def _consequences(decision: Decision, now: int) -> tuple[dict[str, object], EventType | None]:
+    """The columns that a decision sets, and the event that it is worth."""
+    match decision:
+        case Complete():
+            return _end(GenerationStatus.COMPLETED, now) | {"progress": 1.0}, EventType.COMPLETED
+        case Cancel():
+            return _end(GenerationStatus.CANCELLED, now), EventType.CANCELLED
+        case Fail(fault) | DeadLetter(fault):
+            return _end(GenerationStatus.FAILED, now) | _error(fault), EventType.FAILED
+        case Advance(step):
+            return {"status": GenerationStatus.PROCESSING, "stage": STAGE_OF_STEP[step]}, None
+        case Hold(_, fault):
+            return {"status": GenerationStatus.PROCESSING, "stage": Stage.HELD} | _error(fault), EventType.HELD
+        case Requeue():
+            return {"stage": Stage.WAITING}, None
+    return {}, None
+
+
+def _end(status: GenerationStatus, now: int) -> dict[str, object]:
+    return {"status": status, "stage": None, "finished_at": now}
+
+
+def _error(fault: Fault) -> dict[str, object]:
+    return {"error_code": fault.code, "error_message": fault.message, "error_retryable": int(fault.retryable)}
+
+
+def _note(decision: Decision) -> list[tuple[str, dict[str, object]]]:
+    """The timeline's line of a decision, where it is worth one."""
+    match decision:
+        case Complete():
+            return [("completed", {})]
+        case Cancel():
+            return [("ended.cancelled", {})]
+        case Fail(fault):
+            return [("failed", {"code": fault.code, "reason": fault.message})]
+        case DeadLetter(fault):
+            return [("failed", {"code": fault.code, "reason": fault.message, "dead": True})]
+        case Retry(delay, fault):
+            return [("retry", {"code": fault.code, "reason": fault.message, "in_s": round(delay, 1)})]
+        case Requeue(delay, fault):
+            return [("requeued", {"code": fault.code, "reason": fault.message, "in_s": round(delay, 1)})]
+        case Hold(delay, fault):
+            return [("held", {"reason": fault.message, "for_a_person": delay is None})]
+    return []

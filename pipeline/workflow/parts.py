@@ -1,0 +1,68 @@
+"""What the stages work with: handed in by the composition root, never reached for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.clock import Clock
+from pipeline.db import Database, Row
+from pipeline.lifecycle import Fault
+from pipeline.outbox import Outbox
+from pipeline.spool import Spool
+from pipeline.storage import Storage
+from pipeline.turn import Turn
+from pipeline.workflow.policy import Policies
+from providers.base import Provider, ProviderError
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of the machine.
+
+    Args:
+        callback_url: (provider, token) -> where that provider may ring for this submission, or None for polling only.
+        uniform: a random number in 0..1, for jitter.
+        random: n random bytes, for ids and tokens.
+    """
+
+    db: Database
+    providers: Mapping[str, Provider]
+    storage: Storage
+    spool: Spool
+    outbox: Outbox
+    policies: Policies
+    clock: Clock
+    uniform: Callable[[], float]
+    random: Callable[[int], bytes]
+    callback_url: Callable[[str, str], str | None]
+    max_video_bytes: int
+    max_image_bytes: int
+
+
+@dataclass(slots=True)
+class Subject:
+    """What a generation's turn works on: its row, its open submission (if any), and how many its run has made."""
+
+    generation: Row
+    open_submission: Row | None
+    submissions: int
+
+
+def subject_of(turn: Turn) -> Subject:
+    """The turn's subject, by its type."""
+    subject = turn.subject
+    assert isinstance(subject, Subject)
+    return subject
+
+
+def fault_of(error: ProviderError, **changes: Any) -> Fault:
+    """A provider's error in the words that clients see."""
+    values = {
+        "code": str(error.code),
+        "message": error.message,
+        "retryable": error.retryable,
+        "provider_code": error.provider_code,
+    }
+    return Fault(**(values | changes))

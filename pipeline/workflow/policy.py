@@ -1,0 +1,53 @@
+"""When a generation is polled, tried again and given up. Pure: values from settings, jitter as an argument."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.lifecycle import RetryPolicy, Step
+from providers.base import Capabilities
+
+NO_BOUND = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """Times in seconds.
+
+    Args:
+        submit: tries of a submit that surely was not taken.
+        store: tries of the download and upload of a video that is already paid for.
+        retry_base: the first wait after a failure; it doubles up to retry_max.
+        poll_interval: polls are at most so far apart at first, up to poll_interval_max for long runs.
+        generation_timeout: from acceptance until we give up on the provider.
+        submit_timeout: one paid call as a whole.
+        on_unknown: hold, fail or resubmit, once nothing more can be found out.
+    """
+
+    submit_attempts: int
+    store_attempts: int
+    retry_base: float
+    retry_max: float
+    poll_interval: float
+    poll_interval_max: float
+    generation_timeout: float
+    submit_timeout: float
+    on_unknown: str
+    max_submissions: int
+    lane_pause: float
+
+    def retry(self, step: Step) -> RetryPolicy:
+        """How failures of a step are tried again. Polls are bounded by the deadline, not by a count."""
+        attempts = {Step.SUBMIT: self.submit_attempts, Step.STORE: self.store_attempts}.get(step, NO_BOUND)
+        cap = min(self.retry_max, 30.0) if step is Step.POLL else self.retry_max
+        return RetryPolicy(attempts, self.retry_base, cap)
+
+    def first_poll(self, can: Capabilities) -> float:
+        """Most of the usual duration passes before the first look."""
+        return max(can.poll_seconds, min(can.typical_seconds * 0.8, self.generation_timeout / 2))
+
+    def next_poll(self, can: Capabilities, *, elapsed: float, asked: float | None, jitter: float) -> float:
+        """The longer it runs, the rarer the looks; never below the provider's minimum or what it asked for."""
+        usual = min(self.poll_interval, can.typical_seconds / 4)
+        wait = min(self.poll_interval_max, max(usual, elapsed * 0.1)) * (0.8 + 0.4 * jitter)
+        return max(wait, can.poll_seconds, asked or 0.0)

@@ -1,0 +1,151 @@
+"""Polling: where the provider's work stands. The one way by which a result gets in."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from pipeline import ledger
+from pipeline.db import Row
+from pipeline.lifecycle import Busy, Done, Failed, Fault, NotYet, Step, Stopped
+from pipeline.turn import Report, Turn
+from pipeline.workflow.parts import Parts, fault_of, subject_of
+from providers.base import ErrorCode, Operation, Output, Phase, Provider, ProviderError, ProviderStatus
+
+NO_OUTPUT = ProviderError(ErrorCode.PROVIDER_ERROR, "the provider reports success but names no file")
+MAX_NOT_FOUND = 5
+
+
+def operation_of(generation: Row) -> Operation:
+    """The provider's operation as the row keeps it."""
+    stored = json.loads(generation["operation"])
+    return Operation(stored["id"], stored["data"])
+
+
+def outputs_of(generation: Row) -> list[Output]:
+    """The files that the last successful poll named."""
+    return [Output(**output) for output in json.loads(generation["operation"]).get("outputs", [])]
+
+
+def with_outputs(generation: Row, status: ProviderStatus) -> str:
+    """The operation and its files as the generation row keeps them."""
+    return json.dumps(json.loads(generation["operation"]) | {"outputs": [asdict(output) for output in status.outputs]})
+
+
+def token_of(generation: Row) -> str:
+    """The token of the submission whose operation the row keeps."""
+    return str(json.loads(generation["operation"])["token"])
+
+
+async def poll(parts: Parts, turn: Turn) -> Report:
+    """One turn of the poll step."""
+    generation = subject_of(turn).generation
+    provider = parts.providers[generation["provider"]]
+    operation = operation_of(generation)
+    if generation["cancel_requested_at"] is not None:
+        return await _cancel(parts, turn, provider, operation)
+    elapsed = (parts.clock.now_ms() - generation["accepted_at"]) / 1000
+    try:
+        status = await provider.poll(operation)
+    except ProviderError as error:
+        return _unreached(parts, turn, provider, error, elapsed)
+    match status.phase:
+        case Phase.SUCCEEDED:
+            return _succeeded(parts, turn, status)
+        case Phase.FAILED | Phase.CANCELLED:
+            return _failed(parts, turn, status)
+    if elapsed > parts.policies.generation_timeout:
+        return await _overdue(parts, turn, provider, operation, elapsed)
+    wait = parts.policies.next_poll(
+        provider.capabilities, elapsed=elapsed, asked=status.retry_after, jitter=parts.uniform()
+    )
+    changed = status.progress is not None and status.progress != generation["progress"]
+    notes = [("poll.unknown_status", {"status": status.unknown_status})] if status.unknown_status else []
+    return Report(
+        NotYet(wait),
+        patch={"progress": status.progress} if changed else {},
+        notes=notes if turn.claim.polls == 0 else [],
+        fields={"progress": status.progress, "provider_status": status.unknown_status},
+    )
+
+
+def _succeeded(parts: Parts, turn: Turn, status: ProviderStatus) -> Report:
+    generation = subject_of(turn).generation
+    token = token_of(generation)
+    facts = [lambda tx: ledger.succeed(tx, token, status.cost_micros)]
+    if not status.outputs:
+        return Report(Failed(fault_of(NO_OUTPUT)), facts=facts)
+    return Report(
+        Done(Step.STORE),
+        patch={
+            "operation": with_outputs(generation, status),
+            "generated_at": parts.clock.now_ms(),
+            "progress": 1.0,
+        },
+        facts=facts,
+        notes=[("generated", {"cost_micros": status.cost_micros})],
+    )
+
+
+def _failed(parts: Parts, turn: Turn, status: ProviderStatus) -> Report:
+    """The provider's final word. Submitting anew is allowed only where the adapter declares it unbilled."""
+    error = status.error or ProviderError(ErrorCode.PROVIDER_ERROR, f"the provider ended the work as {status.phase}")
+    token = token_of(subject_of(turn).generation)
+    facts = [lambda tx: ledger.fail(tx, token, error, status.cost_micros)]
+    notes = [("generation.refused", {"code": error.code, "reason": error.message, "billed": error.billed})]
+    may_resubmit = error.resubmit and error.billed is False and not status.cost_micros
+    if may_resubmit and subject_of(turn).submissions < parts.policies.max_submissions:
+        return Report(Busy(fault_of(error)), patch={"operation": None, "progress": None}, facts=facts, notes=notes)
+    return Report(Failed(fault_of(error, retryable=error.retryable or error.resubmit)), facts=facts, notes=notes)
+
+
+def _unreached(parts: Parts, turn: Turn, provider: Provider, error: ProviderError, elapsed: float) -> Report:
+    """A poll that fails is a blip until the deadline; it is never a reason to submit again."""
+    notes = [("poll.failed", {"code": error.code, "reason": error.message})]
+    if elapsed > parts.policies.generation_timeout:
+        return _given_up(parts, turn, elapsed, f"the provider cannot be asked: {error.message}")
+    if error.code is ErrorCode.RATE_LIMITED:
+        wait = parts.policies.next_poll(
+            provider.capabilities, elapsed=elapsed, asked=error.retry_after, jitter=parts.uniform()
+        )
+        return Report(NotYet(wait), fields={"rate_limited": True})
+    if error.code is ErrorCode.NOT_FOUND and turn.claim.attempts + 1 >= MAX_NOT_FOUND:
+        return Report(Failed(fault_of(error), exhausted=True), notes=notes)
+    return Report(Failed(fault_of(error), retryable=True, retry_after=error.retry_after), notes=notes)
+
+
+async def _stop_upstream(provider: Provider, operation: Operation) -> bool:
+    """Ask the provider to stop; that it cannot be reached, or refuses, changes nothing for us."""
+    if not provider.capabilities.cancel:
+        return False
+    try:
+        return await provider.cancel(operation)
+    except ProviderError:
+        return False
+
+
+async def _overdue(parts: Parts, turn: Turn, provider: Provider, operation: Operation, elapsed: float) -> Report:
+    stopped = await _stop_upstream(provider, operation)
+    return _given_up(parts, turn, elapsed, "the provider was asked to stop" if stopped else "the provider may still work")
+
+
+def _given_up(parts: Parts, turn: Turn, elapsed: float, what: str) -> Report:
+    message = f"no result after {elapsed:.0f} s (GENERATION_TIMEOUT {parts.policies.generation_timeout:g} s); {what}"
+    error = ProviderError(ErrorCode.TIMEOUT, message)
+    token = token_of(subject_of(turn).generation)
+    return Report(
+        Failed(Fault("deadline_exceeded", message, retryable=True), exhausted=True),
+        facts=[lambda tx: ledger.fail(tx, token, error)],
+    )
+
+
+async def _cancel(parts: Parts, turn: Turn, provider: Provider, operation: Operation) -> Report:
+    """The client asked for an end. What it costs is for the provider to say; we say what we know."""
+    stopped = await _stop_upstream(provider, operation)
+    error = ProviderError(ErrorCode.CANCELLED, "cancelled by the client")
+    token = token_of(subject_of(turn).generation)
+    return Report(
+        Stopped(),
+        facts=[lambda tx: ledger.fail(tx, token, error)],
+        notes=[("cancelled", {"provider_stopped": stopped, "billed": "unknown"})],
+    )

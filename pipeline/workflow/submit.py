@@ -1,0 +1,181 @@
+"""The submit protocol: intend, commit, one POST, classify, write the answer. Nothing here is ever sent a second time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+
+from pipeline import admission, ledger, queue, timeline
+from pipeline.db import Row, Tx
+from pipeline.ids import new_id
+from pipeline.lifecycle import Busy, Done, Failed, Fault, GenerationStatus, Stage, Step, SubmissionOutcome, Unknown, move
+from pipeline.schemas import video_request
+from pipeline.storage import StorageError
+from pipeline.turn import Report, Turn
+from pipeline.workflow.parts import Parts, fault_of, subject_of
+from providers import base
+from providers.base import Accepted, ErrorCode, Operation, ProviderError, Rejected, SubmitContext, SubmitResult
+from webhooks.events import EventType
+
+PROCESS_ENDED = ProviderError(ErrorCode.TRANSIENT, "our process ended between the intent to pay and its answer")
+STOPPED_WAITING = ProviderError(ErrorCode.TRANSIENT, "our process was stopped while it waited for the answer")
+NEVER_SENT = ProviderError(ErrorCode.TRANSIENT, "the lease ended before anything was sent", billed=False)
+PAUSING = frozenset({ErrorCode.AUTH, ErrorCode.QUOTA})
+
+Fact = Callable[[Tx], object]
+
+
+async def submit(parts: Parts, turn: Turn) -> Report:
+    """One turn of the submit step."""
+    subject = subject_of(turn)
+    if subject.open_submission is not None:
+        return _found(subject.open_submission)
+    if subject.submissions >= parts.policies.max_submissions:
+        message = f"{subject.submissions} submissions were made, which is MAX_SUBMISSIONS"
+        return Report(Failed(Fault("max_submissions", message), exhausted=True))
+    provider = parts.providers[subject.generation["provider"]]
+    try:
+        request = video_request(subject.generation, await input_image(parts, subject.generation))
+    except StorageError as error:
+        return Report(Failed(Fault(error.code, f"the input image cannot be read: {error}"), retryable=True))
+    token = new_id("sub", parts.clock.now_ms(), parts.random)
+    amount = estimate(provider, request)
+    turn.paying = True
+    subject.generation = await parts.db.write(lambda tx: _intend(parts, turn, tx, token, amount), key=turn.claim.id)
+    if not turn.lease.valid():
+        return Report(Failed(fault_of(NEVER_SENT), retryable=True), facts=[lambda tx: ledger.reject(tx, token, NEVER_SENT)])
+    result = await pay_once(parts, provider, request, token)
+    return answered(parts, turn, token, result)
+
+
+def estimate(provider: base.Provider, request: base.VideoRequest) -> int:
+    """What the list price says, in micro-USD; for a length that was not asked for, that of the shortest offered."""
+    can = provider.capabilities
+    seconds = request.duration or min(can.durations, default=0)
+    return can.price_micros_per_second * seconds
+
+
+def _found(submission: Row) -> Report:
+    """A submission is open already: an earlier turn wrote it and did not live to see what came of it."""
+    token = submission["token"]
+    match SubmissionOutcome(submission["outcome"]):
+        case SubmissionOutcome.ACCEPTED:
+            return Report(Done(Step.POLL), patch=adopted(submission))
+        case SubmissionOutcome.INTENDED:
+            return Report(
+                Unknown(fault_of(PROCESS_ENDED)),
+                facts=[lambda tx: ledger.mark_unknown(tx, token, PROCESS_ENDED, answered=False)],
+                notes=[("submit.unknown", {"reason": PROCESS_ENDED.message})],
+            )
+    return Report(Unknown(Fault("submit_unknown", submission["error_message"] or PROCESS_ENDED.message)))
+
+
+def adopted(submission: Row) -> dict[str, object]:
+    """The generation's columns after a submission that is known to be accepted."""
+    operation = Operation(submission["operation_id"], json.loads(submission["operation"] or "{}"))
+    return {
+        "operation": operation_json(operation, submission["token"]),
+        "accepted_at": submission["answered_at"] or submission["intended_at"],
+    }
+
+
+def operation_json(operation: Operation, token: str) -> str:
+    """An operation as the generation row keeps it, with the token of the submission that made it."""
+    return json.dumps({"id": operation.id, "data": dict(operation.data), "token": token})
+
+
+async def input_image(parts: Parts, generation: Row) -> bytes | None:
+    """The picture that came with the request as bytes, from storage. Raises StorageError."""
+    if generation["input_key"] is None:
+        return None
+    return await parts.storage.read(generation["input_key"], parts.max_image_bytes)
+
+
+def _intend(parts: Parts, turn: Turn, tx: Tx, token: str, estimate_micros: int) -> Row:
+    """T1: under the fence, one commit says that we are about to pay. Returns the row as it is now; raises LeaseLost."""
+    queue.lock(tx, turn.claim)
+    generation = dict(subject_of(turn).generation)
+    if not ledger.intend(
+        tx, generation, submission_id=token, token=token, estimate_micros=estimate_micros
+    ):
+        raise queue.LeaseLost(f"generation {generation['id']} has an open submission already")
+    first = generation["status"] == GenerationStatus.QUEUED
+    generation |= {
+        "status": move(GenerationStatus(generation["status"]), GenerationStatus.PROCESSING),
+        "stage": Stage.SUBMITTING,
+        "started_at": generation["started_at"] or tx.now,
+        "updated_at": tx.now,
+        "sequence": generation["sequence"] + int(first),
+    }
+    columns = ("status", "stage", "started_at", "updated_at", "sequence")
+    tx.update("generation", {name: generation[name] for name in columns}, "id = :id", {"id": generation["id"]})
+    timeline.note(tx, generation, "submit.intended", provider=generation["provider"], submission=token)
+    if first:
+        parts.outbox.record(tx, generation, EventType.PROCESSING)
+    return generation
+
+
+async def pay_once(
+    parts: Parts, provider: base.Provider, request: base.VideoRequest, token: str
+) -> SubmitResult:
+    """The one POST. Neither a lost lease nor a stop makes us forget that it may have been sent."""
+    context = SubmitContext(token, parts.callback_url(provider.name, token))
+    try:
+        async with asyncio.timeout(parts.policies.submit_timeout):
+            return await provider.submit(request, context)
+    except TimeoutError:
+        message = f"no answer within {parts.policies.submit_timeout:g} s (SUBMIT_TIMEOUT)"
+        return base.Unknown(ProviderError(ErrorCode.TRANSIENT, message))
+    except asyncio.CancelledError:
+        return base.Unknown(STOPPED_WAITING)
+
+
+def answered(parts: Parts, turn: Turn, token: str, result: SubmitResult) -> Report:
+    """What a submit's answer means for the ledger, the lane and the generation."""
+    lane = turn.claim.lane
+    match result:
+        case Accepted(operation):
+            return _accepted(parts, turn, token, operation)
+        case Rejected(error):
+            return _rejected(parts, lane, token, error)
+        case base.Unknown(error):
+            pause = parts.policies.lane_pause
+            return Report(
+                Unknown(fault_of(error)),
+                facts=[
+                    lambda tx: ledger.mark_unknown(tx, token, error, answered=True),
+                    lambda tx: admission.note_unknown(tx, lane, seconds=pause),
+                ],
+                notes=[("submit.unknown", {"reason": error.message, "http_status": error.http_status})],
+            )
+
+
+def _accepted(parts: Parts, turn: Turn, token: str, operation: Operation) -> Report:
+    provider = parts.providers[subject_of(turn).generation["provider"]]
+    return Report(
+        Done(Step.POLL, parts.policies.first_poll(provider.capabilities)),
+        patch={
+            "operation": operation_json(operation, token),
+            "accepted_at": parts.clock.now_ms(),
+        },
+        facts=[
+            lambda tx: ledger.accept(tx, token, operation),
+            lambda tx: admission.note_answer(tx, turn.claim.lane),
+        ],
+        notes=[("submit.accepted", {"operation": operation.id})],
+        fields={"operation": operation.id},
+    )
+
+
+def _rejected(parts: Parts, lane: str, token: str, error: ProviderError) -> Report:
+    facts: list[Fact] = [lambda tx: ledger.reject(tx, token, error)]
+    notes = [("submit.rejected", {"code": error.code, "reason": error.message, "http_status": error.http_status})]
+    fault = fault_of(error)
+    if error.code is ErrorCode.RATE_LIMITED:
+        return Report(Busy(fault, error.retry_after or parts.policies.lane_pause / 4), facts=facts, notes=notes)
+    if error.code in PAUSING:
+        pause = parts.policies.lane_pause
+        facts.append(lambda tx: admission.pause(tx, lane, seconds=pause, reason=f"{error.code}: {error.message}"))
+        return Report(Failed(fault), facts=facts, notes=notes)
+    return Report(Failed(fault, retryable=error.retryable, retry_after=error.retry_after), facts=facts, notes=notes)
