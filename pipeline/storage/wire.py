@@ -79,10 +79,7 @@ class Wire:
 
     async def send(self, method: str, url: str, what: str) -> httpx.Headers:
         """A request without a body; the answer's headers."""
-        async with self._answer(
-            self._client.build_request(method, url, headers=_PLAIN, timeout=_TIMEOUT), what
-        ) as answer:
-            return answer.headers
+        return await self._headers(self._client.build_request(method, url, headers=_PLAIN, timeout=_TIMEOUT), what)
 
     async def put(self, url: str, body: FileSlice, what: str, lines: Mapping[str, str]) -> httpx.Headers:
         """Send a slice of a file with the headers that were signed; the answer's headers."""
@@ -91,8 +88,7 @@ class Wire:
         content = body.chunks(faults) if body.size else b""
         request = self._client.build_request("PUT", url, headers=headers, content=content, timeout=_TIMEOUT)
         try:
-            async with self._answer(request, what) as answer:
-                return answer.headers
+            return await self._headers(request, what)
         except StorageUnavailable:
             if faults:
                 raise faults[0] from None
@@ -109,6 +105,11 @@ class Wire:
                 if len(body) > limit:
                     raise ObjectTooLarge(f"{what}: larger than {limit} bytes")
             return bytes(body)
+
+    async def _headers(self, request: httpx.Request, what: str) -> httpx.Headers:
+        async with self._answer(request, what) as answer:
+            await _beginning(answer)  # to its end: a connection whose answer is not read cannot be used again
+            return answer.headers
 
     @asynccontextmanager
     async def _answer(self, request: httpx.Request, what: str) -> AsyncIterator[httpx.Response]:

@@ -171,6 +171,7 @@ class Proxy:
         self._certificates = certificates
         self._inner = account
         self.heard = bytearray()
+        self.connections = 0
         self.cut_after = 0
         self.cuts = 0
         self.mark_at = 0
@@ -186,6 +187,7 @@ class Proxy:
         self._server.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         host, port = self._target.host, self._target.port
         far_reader, far_writer = await asyncio.open_connection(host, port, ssl=self._certificates.client())
         try:

@@ -157,6 +157,17 @@ async def test_a_large_file_that_is_there_is_not_sent_again(proxy, open_s3, samp
 
 
 @pytest.mark.anyio
+async def test_connections_are_used_again(proxy, open_s3, sample: Callable) -> None:
+    storage = open_s3(proxy.account, prefix="connections/")
+    for name in ("a", "b", "c"):
+        await sample(1000).put_to(storage, name)
+        await storage.read(name, 1000)
+        await storage.delete(name)
+        assert await storage.size(name) is None
+    assert proxy.connections == 1
+
+
+@pytest.mark.anyio
 async def test_no_request_has_a_trailer_over_tls(proxy, open_s3, sample: Callable) -> None:
     storage = open_s3(proxy.account, prefix="trailer/")
     await storage.check()
