@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Exchange:
-    """Pass one as `extensions={"exchange": Exchange()}` of a request and read it afterwards; one per request.
+    """Pass one as `extensions={"exchange": Exchange()}` of a request and read it afterwards; it tells of the last one.
 
     Args:
         address: the literal IP address of the connection that was used.
@@ -26,3 +26,8 @@ class Exchange:
     dns_ms: float | None = None
     connect_ms: float | None = None
     first_byte_ms: float | None = None
+
+    def restart(self) -> None:
+        """Forget an earlier request."""
+        self.address = self.dns_ms = self.connect_ms = self.first_byte_ms = None
+        self.reused = self.connected = self.written = False

@@ -26,6 +26,8 @@ from pipeline.outbound.call import CALL, Call
 
 PIECE = 65_536
 """Bytes that are handed to the socket at a time, so that a large body is never copied as a whole."""
+NO_WAIT = 16_384
+"""Bytes of a body's first piece up to which a write cannot wait, so that it needs no time limit (most bodies)."""
 
 
 class Request(ClientRequest):
@@ -79,14 +81,16 @@ class Body(aiohttp.Payload):
             await self._hand_over(writer, piece)
         if length is not None and sent < length:
             raise httpx.LocalProtocolError(f"the body ended after {sent} of {length} bytes")
-        await self._hand_over(writer, None)
+        if sent > NO_WAIT:
+            await self._hand_over(writer, None)
 
     async def _hand_over(self, writer: AbstractStreamWriter, piece: memoryview | None) -> None:
         call = self._call
         if call.connection is None or call.connection.closed:
             raise httpx.WriteError("the connection was closed while the request was being written")
+        may_wait = piece is None or len(piece) > NO_WAIT or call.exchange.written
         try:
-            async with asyncio.timeout(call.write_timeout):
+            async with asyncio.timeout(call.write_timeout if may_wait else None):
                 if piece is None:
                     await writer.drain()
                 else:

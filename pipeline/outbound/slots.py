@@ -27,8 +27,11 @@ class Slots:
         if place is None:
             place = self._places[host] = _Place(asyncio.Semaphore(self._per_host))
         place.users += 1
+        if not place.free.locked():
+            await place.free.acquire()  # does not wait
+            return
         try:
-            async with asyncio.timeout(timeout if place.free.locked() else None):
+            async with asyncio.timeout(timeout):
                 await place.free.acquire()
         except TimeoutError:
             self._leave(host, place)

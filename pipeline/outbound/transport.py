@@ -145,8 +145,11 @@ def _connector(
 def _call(request: httpx.Request) -> Call:
     timeout = request.extensions.get("timeout", {})
     exchange = request.extensions.get("exchange")
+    if not isinstance(exchange, Exchange):
+        exchange = Exchange()
+    exchange.restart()
     return Call(
-        exchange=exchange if isinstance(exchange, Exchange) else Exchange(),
+        exchange=exchange,
         host=request.url.host,
         encrypted=request.url.scheme == "https",
         connect_timeout=timeout.get("connect"),

@@ -118,6 +118,15 @@ async def test_an_exchange_tells_where_the_time_went() -> None:
         assert (second.dns_ms, second.connect_ms) == (None, None)
 
 
+async def test_an_exchange_that_is_passed_again_tells_of_the_last_request() -> None:
+    record = Exchange()
+    async with serve(say(OK)) as server, client(None) as http:
+        await http.get(server.url, extensions={"exchange": record})
+        with pytest.raises(httpx.ConnectError):
+            await http.get("http://gone.test/", extensions={"exchange": record})
+        assert (record.address, record.connected, record.written) == (None, False, False)
+
+
 async def test_a_slow_host_takes_no_place_from_another() -> None:
     async with serve(Peer.silence) as slow, serve(say(OK)) as quick, client(per_host=1) as http:
         stuck = [asyncio.create_task(http.get(slow.url)) for _ in range(20)]
