@@ -103,6 +103,8 @@ class Workflow:
         changed = {**report.patch, **changed}
         if event is None and _stepped(before, changed):
             event = EventType.PROGRESS
+        if event is not None and not self._parts.outbox.wanted(tx, before, event):
+            event = None
         if changed:
             if "status" in changed:
                 changed["status"] = move(GenerationStatus(before["status"]), GenerationStatus(str(changed["status"])))

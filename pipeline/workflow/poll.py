@@ -126,7 +126,9 @@ async def _stop_upstream(provider: Provider, operation: Operation) -> bool:
 
 async def _overdue(parts: Parts, turn: Turn, provider: Provider, operation: Operation, elapsed: float) -> Report:
     stopped = await _stop_upstream(provider, operation)
-    return _given_up(parts, turn, elapsed, "the provider was asked to stop" if stopped else "the provider may still work")
+    return _given_up(
+        parts, turn, elapsed, "the provider was asked to stop" if stopped else "the provider may still work"
+    )
 
 
 def _given_up(parts: Parts, turn: Turn, elapsed: float, what: str) -> Report:

@@ -28,8 +28,6 @@ from providers.base import (
 
 NOT_THERE = ProviderError(ErrorCode.NOT_FOUND, "the provider lists nothing under our token", billed=False)
 GIVEN_UP = ProviderError(ErrorCode.TRANSIENT, "whether the provider took the work cannot be found out")
-LATE_ANSWER_SECONDS = 15.0
-"""Beyond SUBMIT_TIMEOUT: how long a process that was cut off from the database may take to write its answer."""
 MAX_WAIT = 30.0
 
 
@@ -130,7 +128,7 @@ async def _look_up(parts: Parts, turn: Turn, provider: Provider, submission: Row
 
 def _own_answer_seconds(parts: Parts) -> float:
     """How long the process that made the call may still write its answer, when nobody saw that call end."""
-    return parts.policies.submit_timeout + LATE_ANSWER_SECONDS
+    return parts.policies.submit_timeout + parts.policies.late_answer
 
 
 def _wait(parts: Parts, turn: Turn, can: Capabilities, submission: Row, age: float) -> Report | None:

@@ -77,9 +77,7 @@ async def _keep(parts: Parts, turn: Turn, spooled: Spooled, operation: str | Non
     times["verify_ms"] = phases.lap()
     key = video_key(generation)
     try:
-        await parts.storage.put(
-            key, spooled.path, content_type=CONTENT_TYPE, sha256=spooled.sha256, md5=spooled.md5
-        )
+        await parts.storage.put(key, spooled.path, content_type=CONTENT_TYPE, sha256=spooled.sha256, md5=spooled.md5)
     except StorageError as error:
         fault = Fault("storage_failed", str(error), retryable=True)
         return Report(Failed(fault, retryable=True), notes=[_failed_note(fault)])

@@ -9,7 +9,18 @@ from collections.abc import Callable
 from pipeline import admission, ledger, queue, timeline
 from pipeline.db import Row, Tx
 from pipeline.ids import new_id
-from pipeline.lifecycle import Busy, Done, Failed, Fault, GenerationStatus, Stage, Step, SubmissionOutcome, Unknown, move
+from pipeline.lifecycle import (
+    Busy,
+    Done,
+    Failed,
+    Fault,
+    GenerationStatus,
+    Stage,
+    Step,
+    SubmissionOutcome,
+    Unknown,
+    move,
+)
 from pipeline.schemas import video_request
 from pipeline.storage import StorageError
 from pipeline.turn import Report, Turn
@@ -21,6 +32,7 @@ from webhooks.events import EventType
 PROCESS_ENDED = ProviderError(ErrorCode.TRANSIENT, "our process ended between the intent to pay and its answer")
 STOPPED_WAITING = ProviderError(ErrorCode.TRANSIENT, "our process was stopped while it waited for the answer")
 NEVER_SENT = ProviderError(ErrorCode.TRANSIENT, "the lease ended before anything was sent", billed=False)
+MIN_PAUSE = 1.0
 PAUSING = frozenset({ErrorCode.AUTH, ErrorCode.QUOTA})
 
 Fact = Callable[[Tx], object]
@@ -44,7 +56,9 @@ async def submit(parts: Parts, turn: Turn) -> Report:
     turn.paying = True
     subject.generation = await parts.db.write(lambda tx: _intend(parts, turn, tx, token, amount), key=turn.claim.id)
     if not turn.lease.valid():
-        return Report(Failed(fault_of(NEVER_SENT), retryable=True), facts=[lambda tx: ledger.reject(tx, token, NEVER_SENT)])
+        return Report(
+            Failed(fault_of(NEVER_SENT), retryable=True), facts=[lambda tx: ledger.reject(tx, token, NEVER_SENT)]
+        )
     result = await pay_once(parts, provider, request, token)
     return answered(parts, turn, token, result)
 
@@ -96,29 +110,26 @@ def _intend(parts: Parts, turn: Turn, tx: Tx, token: str, estimate_micros: int) 
     """T1: under the fence, one commit says that we are about to pay. Returns the row as it is now; raises LeaseLost."""
     queue.lock(tx, turn.claim)
     generation = dict(subject_of(turn).generation)
-    if not ledger.intend(
-        tx, generation, submission_id=token, token=token, estimate_micros=estimate_micros
-    ):
+    if not ledger.intend(tx, generation, submission_id=token, token=token, estimate_micros=estimate_micros):
         raise queue.LeaseLost(f"generation {generation['id']} has an open submission already")
     first = generation["status"] == GenerationStatus.QUEUED
+    told = first and parts.outbox.wanted(tx, generation, EventType.PROCESSING)
     generation |= {
         "status": move(GenerationStatus(generation["status"]), GenerationStatus.PROCESSING),
         "stage": Stage.SUBMITTING,
         "started_at": generation["started_at"] or tx.now,
         "updated_at": tx.now,
-        "sequence": generation["sequence"] + int(first),
+        "sequence": generation["sequence"] + int(told),
     }
     columns = ("status", "stage", "started_at", "updated_at", "sequence")
     tx.update("generation", {name: generation[name] for name in columns}, "id = :id", {"id": generation["id"]})
     timeline.note(tx, generation, "submit.intended", provider=generation["provider"], submission=token)
-    if first:
+    if told:
         parts.outbox.record(tx, generation, EventType.PROCESSING)
     return generation
 
 
-async def pay_once(
-    parts: Parts, provider: base.Provider, request: base.VideoRequest, token: str
-) -> SubmitResult:
+async def pay_once(parts: Parts, provider: base.Provider, request: base.VideoRequest, token: str) -> SubmitResult:
     """The one POST. Neither a lost lease nor a stop makes us forget that it may have been sent."""
     context = SubmitContext(token, parts.callback_url(provider.name, token))
     try:
@@ -173,7 +184,8 @@ def _rejected(parts: Parts, lane: str, token: str, error: ProviderError) -> Repo
     notes = [("submit.rejected", {"code": error.code, "reason": error.message, "http_status": error.http_status})]
     fault = fault_of(error)
     if error.code is ErrorCode.RATE_LIMITED:
-        return Report(Busy(fault, error.retry_after or parts.policies.lane_pause / 4), facts=facts, notes=notes)
+        wait = parts.policies.lane_pause / 4 if error.retry_after is None else max(MIN_PAUSE, error.retry_after)
+        return Report(Busy(fault, wait), facts=facts, notes=notes)
     if error.code in PAUSING:
         pause = parts.policies.lane_pause
         facts.append(lambda tx: admission.pause(tx, lane, seconds=pause, reason=f"{error.code}: {error.message}"))

@@ -1,0 +1,316 @@
+"""The composition root: the only file that wires. Everything else is handed what it needs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+from starlette.applications import Starlette
+
+from pipeline import __version__
+from pipeline.api import Service, create_api
+from pipeline.clock import Clock
+from pipeline.config import LOOPBACK_HOSTS, Settings, SettingsError
+from pipeline.db import Database
+from pipeline.db.migrate import migrate, require_head
+from pipeline.ids import new_id
+from pipeline.keys import local_secret
+from pipeline.lifecycle import JobKind, RetryPolicy, Step
+from pipeline.links import Links
+from pipeline.maintenance import Maintenance
+from pipeline.models import DEFAULT_TENANT
+from pipeline.outbound import Outbound
+from pipeline.outbox import Outbox, set_default_endpoint
+from pipeline.spool import Spool
+from pipeline.storage import Storage, create_storage
+from pipeline.telemetry import emit
+from pipeline.wake import Doorbell
+from pipeline.worker import Identity, Limits, Worker
+from pipeline.workflow import Parts, Policies, Workflow
+from providers.base import Provider
+from providers.registry import create_provider
+from providers.wire import Clients
+from webhooks.events import EventType, validate_types
+from webhooks.signing import InvalidSecret, new_secret, parse_secret
+
+DELIVERIES_PER_ENDPOINT = 8
+LEASES_OF_GRACE = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """The secrets in use, with where those come from that nobody set."""
+
+    signing: tuple[str, ...]
+    webhook: tuple[str, ...]
+    made_in: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plant:
+    """All parts of one process, wired."""
+
+    settings: Settings
+    secrets: Secrets
+    db: Database
+    clock: Clock
+    outbound: Outbound
+    storage: Storage
+    spool: Spool
+    providers: dict[str, Provider]
+    outbox: Outbox
+    links: Links
+    doorbell: Doorbell
+    identity: Identity
+
+
+def resolve_secrets(settings: Settings) -> Secrets:
+    """The secrets from the settings; on a laptop, missing ones are made once and kept in `DATA_DIR/secrets`.
+
+    Raises SettingsError where others could reach the service, or several machines would each make their own.
+    """
+    path = settings.data_dir / "secrets"
+    missing = [
+        name
+        for name, value in (("SECRET_KEY", settings.secret_key), ("WEBHOOK_SECRET", settings.webhook_secret))
+        if not value
+    ]
+    shared = settings.database_url is not None and not settings.database_url.startswith("sqlite")
+    if missing and (shared or not settings.on_loopback):
+        why = "the database is shared by several machines" if shared else f"HOST={settings.host} is not loopback"
+        raise SettingsError(
+            f"{' and '.join(missing)} must be set, since {why}: `openssl rand -base64 32` makes one"
+            " (put `whsec_` in front of a WEBHOOK_SECRET)"
+        )
+    signing = _plain(settings.secret_key) or (local_secret(path, "SECRET_KEY", os.urandom(32).hex()),)
+    webhook = _plain(settings.webhook_secret) or (local_secret(path, "WEBHOOK_SECRET", new_secret(os.urandom)),)
+    for secret in webhook:
+        try:
+            parse_secret(secret)
+        except InvalidSecret as error:
+            raise SettingsError(f"WEBHOOK_SECRET: {error}") from None
+    return Secrets(signing, webhook, path if missing else None)
+
+
+def _plain(values: Sequence[SecretStr]) -> tuple[str, ...]:
+    return tuple(value.get_secret_value() for value in values)
+
+
+def check_exposure(settings: Settings) -> None:
+    """Refuse to be reachable from elsewhere without a key, or with a provider that only pretends. Raises SettingsError."""
+    if settings.on_loopback:
+        return
+    if not settings.api_key:
+        raise SettingsError(f"API_KEY must be set, since HOST={settings.host} lets others reach the service")
+    if settings.provider == "mock" and not settings.allow_mock:
+        raise SettingsError(
+            "PROVIDER=mock makes test pictures and HOST is not loopback: choose a provider, or set ALLOW_MOCK=1"
+        )
+
+
+def make_providers(settings: Settings, clients: Clients) -> dict[str, Provider]:
+    """The providers that can be used with these settings. Raises SettingsError."""
+    options = {
+        "mock": {"base_url": settings.mock_url, "recovery": settings.mock_recovery, "speed": str(settings.mock_speed)}
+    }
+    try:
+        return {settings.provider: create_provider(settings.provider, clients, options.get(settings.provider, {}))}
+    except ValueError as error:
+        raise SettingsError(f"PROVIDER: {error}") from None
+
+
+@asynccontextmanager
+async def open_plant(settings: Settings) -> AsyncIterator[Plant]:
+    """Everything that a process needs, and its orderly end. Raises SettingsError, DatabaseError or SchemaBehind."""
+    secrets = resolve_secrets(settings)
+    try:
+        validate_types(settings.webhook_events)
+    except ValueError as error:
+        raise SettingsError(f"WEBHOOK_EVENTS: {error}") from None
+    async with AsyncExitStack() as stack:
+        db = Database(settings.database)
+        stack.callback(db.close)
+        prepare_schema(db)
+        clock = Clock()
+        outbound = Outbound(settings)
+        stack.push_async_callback(outbound.aclose)
+        storage = create_storage(settings, outbound.storage)
+        stack.push_async_callback(storage.close)
+        spool = Spool(settings.data_dir / "spool", settings.spool_bytes)
+        stack.callback(spool.close)
+        providers = make_providers(settings, Clients(outbound.submit, outbound.calls, outbound.fetch))
+        links = Links(settings.base_url, settings.r2_public_url, secrets.signing, settings.link_lifetime)
+        outbox = Outbox(
+            links=links,
+            secrets=secrets.webhook,
+            client=outbound.webhooks,
+            policy=RetryPolicy(len(settings.webhook_schedule), schedule=settings.webhook_schedule),
+            timeout=settings.webhook_timeout,
+            clock=clock,
+            uniform=random.random,
+        )
+        identity = Identity(new_id("wrk", clock.now_ms()), socket.gethostname(), os.getpid(), __version__)
+        doorbell = Doorbell(settings.data_dir / "wake", identity.id, db.change_probe())
+        doorbell.open()
+        stack.callback(doorbell.close)
+        await db.write(
+            lambda tx: set_default_endpoint(
+                tx, url=settings.webhook_url, events=settings.webhook_events, tenant=DEFAULT_TENANT
+            )
+        )
+        clock.sync(await db.read(lambda tx: tx.now))
+        yield Plant(
+            settings, secrets, db, clock, outbound, storage, spool, providers, outbox, links, doorbell, identity
+        )
+
+
+def prepare_schema(db: Database) -> None:
+    """SQLite is migrated by whoever opens it; PostgreSQL by `dailies migrate` alone. Raises SchemaBehind."""
+    if db.postgres:
+        require_head(db.engine)
+    else:
+        migrate(db.engine)
+
+
+def make_api(plant: Plant) -> Starlette:
+    """The HTTP application of a process."""
+    settings = plant.settings
+    return create_api(
+        Service(
+            db=plant.db,
+            links=plant.links,
+            outbox=plant.outbox,
+            storage=plant.storage,
+            providers=plant.providers,
+            clock=plant.clock,
+            random=os.urandom,
+            wake=plant.doorbell.ring,
+            api_keys=_plain(settings.api_key),
+            default_provider=settings.provider,
+            webhook_hosts=frozenset(host.lower() for host in settings.webhook_hosts),
+            events=frozenset(EventType),
+            max_body_bytes=settings.max_body_bytes,
+            max_image_bytes=settings.max_image_bytes,
+            max_in_flight=settings.max_in_flight,
+        )
+    )
+
+
+def make_workflow(plant: Plant) -> Workflow:
+    """The stages of a generation."""
+    settings = plant.settings
+    return Workflow(
+        Parts(
+            db=plant.db,
+            providers=plant.providers,
+            storage=plant.storage,
+            spool=plant.spool,
+            outbox=plant.outbox,
+            policies=make_policies(settings),
+            clock=plant.clock,
+            uniform=random.random,
+            random=os.urandom,
+            callback_url=lambda provider, token: _callback_url(settings, provider, token),
+            max_video_bytes=settings.max_video_bytes,
+            max_image_bytes=settings.max_image_bytes,
+        )
+    )
+
+
+def make_policies(settings: Settings) -> Policies:
+    """When things are repeated and given up."""
+    return Policies(
+        submit_attempts=settings.max_attempts,
+        store_attempts=settings.store_attempts,
+        retry_base=settings.retry_base,
+        retry_max=settings.retry_max,
+        poll_interval=settings.poll_interval,
+        poll_interval_max=settings.poll_interval_max,
+        generation_timeout=settings.generation_timeout,
+        submit_timeout=settings.submit_timeout,
+        late_answer=settings.lease * LEASES_OF_GRACE,
+        on_unknown=settings.on_unknown_submit,
+        max_submissions=settings.max_submissions,
+        lane_pause=settings.lane_pause,
+    )
+
+
+def _callback_url(settings: Settings, provider: str, token: str) -> str | None:
+    """Providers can ring only where they can reach us: under PUBLIC_URL, or on this very machine."""
+    nearby = urlsplit(settings.mock_url).hostname in LOOPBACK_HOSTS and provider == "mock"
+    if settings.public_url is None and not nearby:
+        return None
+    return f"{settings.base_url}/callbacks/{provider}/{token}"
+
+
+def make_worker(plant: Plant) -> Worker:
+    """The worker of a process."""
+    settings = plant.settings
+    limits = Limits(
+        slots={
+            Step.SUBMIT: settings.slots_submit,
+            Step.RESOLVE: settings.slots_submit,
+            Step.POLL: settings.slots_poll,
+            Step.STORE: settings.slots_store,
+            Step.DELIVER: settings.slots_deliver,
+        },
+        per_lane={Step.DELIVER: DELIVERIES_PER_ENDPOINT},
+        max_in_flight=settings.max_in_flight,
+        lease=settings.lease,
+        turn_timeout=settings.turn_timeout,
+        drain_timeout=settings.drain_timeout,
+    )
+    maintenance = Maintenance(plant.db, plant.storage, plant.spool, plant.clock, keep=settings.prune_after)
+    handlers = {JobKind.GENERATION: make_workflow(plant), JobKind.DELIVERY: plant.outbox}
+    return Worker(
+        plant.db, plant.doorbell, handlers, limits, plant.identity, plant.clock, maintain=maintenance.run_if_due
+    )
+
+
+def announce(plant: Plant, role: str, **where: object) -> None:
+    """Say what has started, and what an operator should know about it."""
+    settings = plant.settings
+    emit(
+        "service.started",
+        role=role,
+        version=__version__,
+        database="postgresql" if plant.db.postgres else settings.database,
+        files="r2" if settings.uses_r2 else str(settings.data_dir / "files"),
+        provider=settings.provider,
+        webhook=settings.webhook_url,
+        **where,
+    )
+    for notice in _notices(plant):
+        emit("service.notice", notice=notice)
+
+
+def _notices(plant: Plant) -> list[str]:
+    settings, found = plant.settings, []
+    if not settings.api_key:
+        found.append("no API_KEY is set: everyone on this machine may call, nobody else can")
+    if plant.secrets.made_in is not None:
+        found.append(f"secrets that were not set are kept in {plant.secrets.made_in}")
+    if settings.allowed_networks:
+        networks = ", ".join(map(str, settings.allowed_networks))
+        found.append(f"requests to addresses that others choose may go to {networks} (ALLOWED_NETWORKS)")
+    if settings.provider == "mock":
+        found.append("PROVIDER=mock: videos are test pictures and nothing is charged")
+    return found
+
+
+async def run_until(worker: Worker, stop: asyncio.Event) -> None:
+    """Run a worker until the event is set, then let it drain."""
+    task = asyncio.create_task(worker.run())
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    worker.stop()
+    await task
