@@ -9,6 +9,7 @@ import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -275,8 +276,8 @@ def make_worker(plant: Plant) -> Worker:
     )
 
 
-def announce(plant: Plant, role: str, **where: object) -> None:
-    """Say what has started, and what an operator should know about it."""
+def announce(plant: Plant, role: str, url: str | None = None) -> None:
+    """Say what has started and where it listens, and what an operator should know about it."""
     settings = plant.settings
     emit(
         "service.started",
@@ -285,8 +286,8 @@ def announce(plant: Plant, role: str, **where: object) -> None:
         database="postgresql" if plant.db.postgres else settings.database,
         files="r2" if settings.uses_r2 else str(settings.data_dir / "files"),
         provider=settings.provider,
+        url=url,
         webhook=settings.webhook_url,
-        **where,
     )
     for notice in _notices(plant):
         emit("service.notice", notice=notice)
@@ -303,7 +304,23 @@ def _notices(plant: Plant) -> list[str]:
         found.append(f"requests to addresses that others choose may go to {networks} (ALLOWED_NETWORKS)")
     if settings.provider == "mock":
         found.append("PROVIDER=mock: videos are test pictures and nothing is charged")
+    if webhook_is_blocked(settings):
+        found.append(
+            f"WEBHOOK_URL={settings.webhook_url} is on this machine and ALLOWED_NETWORKS does not allow that: no webhook"
+            " will be sent; set ALLOWED_NETWORKS=127.0.0.0/8,::1/128 for development, as .env.example does"
+        )
     return found
+
+
+def webhook_is_blocked(settings: Settings) -> bool:
+    """Whether WEBHOOK_URL is on loopback and the address guard will refuse it."""
+    host = (urlsplit(settings.webhook_url or "").hostname or "").rstrip(".")
+    try:
+        addresses = [ip_address(host)]
+    except ValueError:
+        addresses = [ip_address("127.0.0.1"), ip_address("::1")] if host == "localhost" else []
+    near = [address for address in addresses if address.is_loopback]
+    return bool(near) and not any(address in network for address in near for network in settings.allowed_networks)
 
 
 async def run_until(worker: Worker, stop: asyncio.Event) -> None:
