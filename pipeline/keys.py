@@ -20,7 +20,7 @@ def derive(secret: str, purpose: str) -> bytes:
 
 
 class Signer:
-    """Signs and checks short tokens for one purpose. The first secret signs, every one is accepted: that is rotation."""
+    """Signs and checks short tokens for one purpose. The first secret signs, all are accepted: that is rotation."""
 
     def __init__(self, secrets: Sequence[str], purpose: str) -> None:
         if not secrets:

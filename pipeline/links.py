@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from pipeline.db import Row
 from pipeline.keys import Signer
@@ -28,6 +28,11 @@ class Links:
         here = f"{self._base}/api/generations/{row['id']}"
         content = f"{here}/content" if row["status"] == "completed" else None
         return {"self": here, "events": f"{here}/events", "cancel": f"{here}/cancel", "content": content}
+
+    @property
+    def host(self) -> str:
+        """The name under which the outside reaches the API, in lower case."""
+        return urlsplit(self._base).hostname or ""
 
     def location(self, row: Row) -> str:
         """The path of a generation, for the `Location` header."""

@@ -11,9 +11,10 @@ import hashlib
 import json
 import re
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
 from pipeline.db import Row
@@ -25,13 +26,22 @@ _CLIENT_ID = re.compile(r"[A-Za-z0-9._:@+-]{1,128}\Z")
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/webp")
 _MAGIC = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 
-Short = Annotated[str, StringConstraints(min_length=1, max_length=128)]
-Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=20_000)]
-Url = Annotated[str, StringConstraints(min_length=8, max_length=2048, pattern=r"^https?://[^\s]+$")]
+
+def _storable(value: str) -> str:
+    """PostgreSQL keeps no U+0000 in text, so that no engine is given one."""
+    if "\0" in value:
+        raise ValueError("may not contain the character U+0000")
+    return value
+
+
+_Storable = AfterValidator(_storable)
+Short = Annotated[str, StringConstraints(min_length=1, max_length=128), _Storable]
+Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=20_000), _Storable]
+Url = Annotated[str, StringConstraints(min_length=8, max_length=2048, pattern=r"^https?://[^\s\x00-\x1f\x7f]+$")]
 
 
 class Body(BaseModel):
-    """Strict on types (`"8"` is not 8) and on names."""
+    """Strict on types (neither `"8"` nor `8.0` is 8) and on names."""
 
     model_config = ConfigDict(extra="forbid", strict=True, alias_generator=to_camel, frozen=True)
 
@@ -61,7 +71,9 @@ class ImageInput(Body):
         if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
             found = "image/webp"
         if found != self.mime_type:
-            raise ValueError(f"does not hold what mimeType says ({self.mime_type}); it looks like {found or 'no picture'}")
+            raise ValueError(
+                f"does not hold what mimeType says ({self.mime_type}); it looks like {found or 'no picture'}"
+            )
         return data
 
 
@@ -94,7 +106,10 @@ class GenerationCreate(Body):
     parameters: Parameters = Field(default_factory=Parameters)
     priority: Annotated[int, Field(ge=1, le=10, description="1 is highest")] = 5
     metadata: Annotated[
-        dict[Annotated[str, StringConstraints(min_length=1, max_length=64)], Annotated[str, StringConstraints(max_length=500)]],
+        dict[
+            Annotated[str, StringConstraints(min_length=1, max_length=64), _Storable],
+            Annotated[str, StringConstraints(max_length=500), _Storable],
+        ],
         Field(max_length=16),
     ] = Field(default_factory=dict)
     generation_id: str | None = None
@@ -111,10 +126,18 @@ class GenerationCreate(Body):
             raise ValueError("takes 1 to 128 letters, digits and . _ : @ + -")
         return value
 
+    @cached_property
     def fingerprint(self) -> str:
-        """What makes two requests the same: a hash over everything that was asked."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+        """What makes two requests the same: a hash over everything that was asked.
+
+        A member left out is the same as its default, so that members which later versions add change no old hash.
+        """
+        asked = self.model_dump(mode="json", exclude_defaults=True)
+        image = asked.get("parameters", {}).get("image")
+        if image is not None and "data" in image:
+            image["data"] = hashlib.sha256(image["data"].encode()).hexdigest()
+        canonical = json.dumps(asked, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
 
     def stored_parameters(self) -> dict[str, object]:
         """The parameters as they are kept and shown: a picture given as bytes is named, not repeated."""

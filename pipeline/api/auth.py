@@ -11,6 +11,9 @@ from pipeline.api.problems import Problem
 from pipeline.api.service import Service
 from pipeline.models import DEFAULT_TENANT
 
+CHALLENGE = {"WWW-Authenticate": 'Bearer realm="dailies"'}
+"""What a 401 has to carry (RFC 9110 11.6.1)."""
+
 
 def service_of(request: Request) -> Service:
     """The service that this application was made with."""
@@ -27,11 +30,12 @@ def tenant_of(request: Request) -> str:
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not given:
         raise _refusal("send the key as `Authorization: Bearer KEY` (API_KEY of the service's settings)")
-    digest = hashlib.sha256(given.strip().encode()).digest()
-    if not any([hmac.compare_digest(digest, hashlib.sha256(key.encode()).digest()) for key in keys]):
+    digest = hashlib.sha256(given.strip().encode("latin-1")).digest()  # latin-1 gives back the bytes that were sent
+    matches = [hmac.compare_digest(digest, hashlib.sha256(key.encode()).digest()) for key in keys]
+    if True not in matches:
         raise _refusal("this key is not one of the service's API_KEY")
     return DEFAULT_TENANT
 
 
 def _refusal(detail: str) -> Problem:
-    return Problem(401, "unauthorized", detail, headers={"WWW-Authenticate": 'Bearer realm="dailies"'})
+    return Problem(401, "unauthorized", detail, headers=CHALLENGE)

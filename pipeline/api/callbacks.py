@@ -1,23 +1,25 @@
-"""Providers ring here. A callback is a doorbell: it makes the job due now, and the poll remains the way a result gets in."""
+"""Providers ring here. A callback is a doorbell: it makes the job due; the poll remains the way a result gets in."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from pipeline import ledger, queue
 from pipeline.api.auth import service_of
-from pipeline.api.create import read_body
+from pipeline.api.body import read_body
 from pipeline.api.problems import Problem
 from pipeline.db import Tx
 from pipeline.ids import new_id
 from pipeline.lifecycle import JobKind
 from pipeline.telemetry import emit
-from providers.base import Callback, ProviderError
+from providers.base import Callback, ErrorCode, Provider, ProviderError
 
 MAX_CALLBACK = 1_000_000
+MAX_ID = 500
 
 
 async def callback(request: Request) -> Response:
@@ -25,14 +27,9 @@ async def callback(request: Request) -> Response:
     service = service_of(request)
     name, token = request.path_params["provider"], request.path_params["token"]
     provider = service.providers.get(name)
-    raw = await read_body(request, MAX_CALLBACK)
-    try:
-        if provider is None:
-            raise Problem(404, "not_found", f"there is no provider {name!r}")
-        ring = provider.read_callback(request.headers, raw)
-    except ProviderError as error:
-        emit("callback.refused", level=logging.WARNING, provider=name, reason=error.message)
-        raise Problem(400, "callback_refused", error.message) from None
+    if provider is None:
+        raise Problem(404, "not_found", f"there is no provider {name!r}")
+    ring = _ring(provider, request.headers, await read_body(request, MAX_CALLBACK))
     ring_id = new_id("cbk", service.clock.now_ms(), service.random)
     known = await service.db.write(lambda tx: _keep(tx, ring_id, name, token, ring))
     if not known:
@@ -41,6 +38,18 @@ async def callback(request: Request) -> Response:
     emit("callback.received", provider=name, operation=ring.operation_id, event_id=ring.event_id)
     service.wake()
     return JSONResponse({"status": "ok"})
+
+
+def _ring(provider: Provider, headers: Mapping[str, str], raw: bytes) -> Callback:
+    """The callback as the adapter reads it. Raises Problem 400."""
+    try:
+        ring = provider.read_callback(headers, raw)
+        if "\0" in f"{ring.event_id}{ring.operation_id}" or len(ring.event_id) > MAX_ID:
+            raise ProviderError(ErrorCode.INVALID_REQUEST, "the callback's id cannot be kept")
+    except ProviderError as error:
+        emit("callback.refused", level=logging.WARNING, provider=provider.name, reason=error.message)
+        raise Problem(400, "callback_refused", error.message) from None
+    return ring
 
 
 def _keep(tx: Tx, ring_id: str, provider: str, token: str, ring: Callback) -> bool:

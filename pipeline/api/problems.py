@@ -12,21 +12,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from pipeline.db import CommitUnknown, DatabaseBusy, WriterFull
+from pipeline.db import CommitUnknown, DatabaseBusy, DatabaseError, WriterFull
 
 TITLES: dict[str, str] = {
     "unauthorized": "A key is needed",
+    "host_not_allowed": "The service is not reached under this name",
+    "origin_not_allowed": "A page of another site asks",
     "not_found": "There is no such thing",
     "method_not_allowed": "This cannot be done here",
     "invalid_json": "The body is not JSON",
     "invalid_request": "The request has mistakes",
     "unsupported_parameters": "The provider does not offer this",
     "unknown_provider": "There is no such provider",
-    "provider_not_configured": "The provider is not configured",
     "webhook_not_allowed": "The webhook URL is not allowed",
     "body_too_large": "The body is too large",
     "unsupported_media_type": "The body must be JSON",
@@ -36,9 +39,11 @@ TITLES: dict[str, str] = {
     "invalid_idempotency_key": "The Idempotency-Key cannot be used",
     "invalid_parameter": "A query parameter has a mistake",
     "not_ready": "The video is not there",
+    "video_gone": "The video's file is gone",
     "range_not_satisfiable": "The range is outside the file",
     "storage_unavailable": "The storage cannot be reached",
     "overloaded": "Too much is waiting",
+    "database_unavailable": "The database cannot be reached",
     "commit_unknown": "The answer of the database was lost",
     "callback_refused": "The callback is not what the provider sends",
     "internal_error": "Something went wrong here",
@@ -46,8 +51,15 @@ TITLES: dict[str, str] = {
 }
 
 
-class Problem(Exception):  # noqa: N818 - the name of RFC 9457
-    """An answer that says no. `errors` are `{pointer, detail, allowed?}`."""
+MAX_ERRORS = 50
+MAX_POINTER = 300
+
+
+class Problem(Exception):
+    """An answer that says no, by the name of RFC 9457.
+
+    `errors` are `{pointer, detail, allowed?}`; `existing_id` is the generation that stands in the way.
+    """
 
     def __init__(
         self,
@@ -58,7 +70,7 @@ class Problem(Exception):  # noqa: N818 - the name of RFC 9457
         errors: Sequence[Mapping[str, Any]] = (),
         headers: Mapping[str, str] | None = None,
         retryable: bool = False,
-        **extra: Any,
+        existing_id: str | None = None,
     ) -> None:
         super().__init__(detail)
         self.status = status
@@ -67,36 +79,40 @@ class Problem(Exception):  # noqa: N818 - the name of RFC 9457
         self.errors = list(errors)
         self.headers = dict(headers or {})
         self.retryable = retryable
-        self.extra = extra
+        self.existing_id = existing_id
 
     def response(self, request: Request) -> Response:
-        """As `application/problem+json`."""
+        """As `application/problem+json`; the log line of the request names the code."""
+        state = request.scope.setdefault("state", {})
+        state["problem"] = self.code
         body: dict[str, Any] = {
-            "type": f"about:blank#{self.code}",
+            "type": f"/problems/{self.code}",
             "title": TITLES[self.code],
             "status": self.status,
             "detail": self.detail,
-            "instance": request.url.path,
+            "instance": request.scope["path"],
             "code": self.code,
-            "requestId": request.scope.get("state", {}).get("request_id"),
+            "requestId": state.get("request_id"),
             "retryable": self.retryable,
         }
         if self.errors:
             body["errors"] = self.errors
-        body |= self.extra
+        if self.existing_id is not None:
+            body["existingId"] = self.existing_id
         return JSONResponse(body, self.status, self.headers, media_type="application/problem+json")
 
 
 def from_validation(error: ValidationError) -> Problem:
     """What pydantic found, one entry per member, with pointers into the body."""
-    errors = []
-    for item in error.errors(include_url=False, include_input=False):
-        entry: dict[str, Any] = {"pointer": "".join(f"/{part}" for part in item["loc"]), "detail": _sentence(item)}
-        allowed = item.get("ctx", {}).get("expected")
-        if allowed is not None:
-            entry["allowed"] = allowed
-        errors.append(entry)
-    return Problem(422, "invalid_request", f"{len(errors)} member(s) of the body cannot be taken", errors=errors)
+    found = error.errors(include_url=False, include_input=False)
+    errors = [{"pointer": _pointer(item["loc"]), "detail": _sentence(item)} for item in found[:MAX_ERRORS]]
+    return Problem(422, "invalid_request", f"{len(found)} member(s) of the body cannot be taken", errors=errors)
+
+
+def _pointer(place: Sequence[int | str]) -> str:
+    """A JSON Pointer (RFC 6901); pydantic marks a bad name of a member with a last part of its own."""
+    parts = place[:-1] if place and place[-1] == "[key]" else place
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)[:MAX_POINTER]
 
 
 def _sentence(item: Mapping[str, Any]) -> str:
@@ -104,12 +120,26 @@ def _sentence(item: Mapping[str, Any]) -> str:
         return "is not a member of this request (a typo?)"
     if item["type"] == "missing":
         return "is required"
+    if item["type"] == "string_pattern_mismatch":
+        return "is not an http:// or https:// URL"
     return str(item["msg"]).removeprefix("Value error, ")
 
 
+async def explain(request: Request) -> Response:
+    """`GET /problems/{code}`: what a problem's `type` points at."""
+    code = request.path_params["code"]
+    if code not in TITLES:
+        raise Problem(404, "not_found", f"there is no problem {code!r}; there are {', '.join(TITLES)}")
+    return PlainTextResponse(f"{code}: {TITLES[code]}.\n")
+
+
 async def handle(request: Request, error: Exception) -> Response:
-    """Every exception as a problem; Starlette calls this."""
-    return to_problem(error).response(request)
+    """Every exception as a problem. What nobody foresaw is logged with its trace, and shows nothing of itself."""
+    problem = to_problem(error)
+    if problem.status >= 500 and not isinstance(error, Problem | DatabaseError):
+        fields = {"request": request.scope.get("state", {}).get("request_id"), "error": type(error).__name__}
+        logging.getLogger("dailies").error("request.failed", exc_info=error, extra={"fields": fields})
+    return problem.response(request)
 
 
 def to_problem(error: Exception) -> Problem:
@@ -117,21 +147,19 @@ def to_problem(error: Exception) -> Problem:
     match error:
         case Problem():
             return error
-        case ValidationError():
-            return from_validation(error)
         case WriterFull() | DatabaseBusy():
             return Problem(503, "overloaded", str(error), headers={"Retry-After": "2"}, retryable=True)
         case CommitUnknown():
             detail = "the request may or may not have been kept: repeat it with the same Idempotency-Key"
             return Problem(503, "commit_unknown", detail, headers={"Retry-After": "2"}, retryable=True)
+        case OperationalError() | InterfaceError() | PoolTimeout():
+            detail = "the database did not answer; the reason is in the log under this requestId"
+            return Problem(503, "database_unavailable", detail, headers={"Retry-After": "5"}, retryable=True)
         case HTTPException():
             return _from_http(error)
-    logging.getLogger("dailies").error("request.failed", exc_info=error, extra={"fields": {"error": repr(error)}})
     return Problem(500, "internal_error", "the error is in the log under this requestId", retryable=True)
 
 
 def _from_http(error: HTTPException) -> Problem:
-    code = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large", 416: "range_not_satisfiable"}.get(
-        error.status_code, "http_error"
-    )
+    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
     return Problem(error.status_code, code, error.detail, headers=error.headers)

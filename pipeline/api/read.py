@@ -1,12 +1,15 @@
-"""Reading and cancelling generations: one, a page of them, its timeline, its video."""
+"""Reading and cancelling generations: one, a page of them, its timeline."""
 
 from __future__ import annotations
 
 import base64
+import re
+from collections.abc import Mapping
 from datetime import datetime
+from urllib.parse import urlencode
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, Response
 
 from pipeline import generations, timeline
 from pipeline.api.auth import service_of, tenant_of
@@ -14,27 +17,41 @@ from pipeline.api.problems import Problem
 from pipeline.db import Row
 from pipeline.generations import Filters
 from pipeline.lifecycle import TERMINAL, GenerationStatus
-from pipeline.models import DEFAULT_TENANT
 from pipeline.outbox import attempts, deliveries
 from pipeline.schemas import generation_view, iso, timeline_view
-from pipeline.storage import StorageError
 
-LINK_SECONDS = 3600
+PATH = "/api/generations"
 MAX_PAGE = 100
+MAX_LABELS = 16
+_LIMIT = re.compile(r"[1-9][0-9]{0,2}", re.ASCII)
+_CURSOR = re.compile(r"gen_[0-9A-Za-z]{1,60}")
 NAMES = frozenset(
-    {"limit", "after", "order", "status", "userId", "provider", "model", "errorCode", "generationId", "createdAfter", "createdBefore"}
+    {
+        "limit",
+        "after",
+        "order",
+        "status",
+        "userId",
+        "provider",
+        "model",
+        "errorCode",
+        "generationId",
+        "createdAfter",
+        "createdBefore",
+    }
 )
 
 
 async def one(request: Request) -> Response:
     """`GET /api/generations/{id}`."""
     service = service_of(request)
-    row = await _find(request)
+    row = await find(request)
     headers = {} if row["status"] in TERMINAL else {"Retry-After": "1"}
     return JSONResponse(generation_view(row, service.links), headers=headers)
 
 
-async def _find(request: Request, tenant: str | None = None) -> Row:
+async def find(request: Request, tenant: str | None = None) -> Row:
+    """The generation that the path names by either id. Raises Problem 404, or 401 unless a tenant is given."""
     tenant = tenant or tenant_of(request)
     reference = request.path_params["id"]
     row = await service_of(request).db.read(lambda tx: generations.find(tx, tenant, reference))
@@ -48,20 +65,16 @@ async def many(request: Request) -> Response:
     tenant = tenant_of(request)
     service = service_of(request)
     filters, limit, after, oldest_first = _query(request)
-    client_id = request.query_params.get("generationId")
-    if client_id is not None:
-        found = await service.db.read(lambda tx: generations.find(tx, tenant, client_id))
-        rows = [] if found is None else [found]
-    else:
-        rows = await service.db.read(
-            lambda tx: generations.page(tx, tenant, filters, limit=limit + 1, after=after, oldest_first=oldest_first)
-        )
+    rows = await service.db.read(
+        lambda tx: generations.page(tx, tenant, filters, limit=limit + 1, after=after, oldest_first=oldest_first)
+    )
     more = len(rows) > limit
     rows = rows[:limit]
     cursor = _encode_cursor(rows[-1]["id"]) if more else None
     headers = {}
     if cursor is not None:
-        headers["Link"] = f'<{request.url.include_query_params(after=cursor).replace(scheme="", netloc="")}>; rel="next"'
+        asked = {**request.query_params, "after": cursor}
+        headers["Link"] = f'<{PATH}?{urlencode(asked)}>; rel="next"'
     body = {
         "object": "list",
         "data": [generation_view(row, service.links) for row in rows],
@@ -72,29 +85,49 @@ async def many(request: Request) -> Response:
 
 
 def _query(request: Request) -> tuple[Filters, int, str | None, bool]:
-    given = request.query_params
-    for name in given:
-        if name not in NAMES and not name.startswith("metadata."):
-            raise _bad(name, f"is not known; known are {', '.join(sorted(NAMES))} and metadata.KEY")
-    statuses = tuple(part for part in given.get("status", "").split(",") if part)
-    for status in statuses:
-        if status not in set(GenerationStatus):
-            raise _bad("status", f"{status!r} is none of {', '.join(GenerationStatus)}")
+    """Filters, limit, the id to go on behind, and whether the oldest come first. Raises Problem 400."""
+    given = _once(request)
+    labels = {name.removeprefix("metadata."): value for name, value in given.items() if name.startswith("metadata.")}
+    if len(labels) > MAX_LABELS:
+        raise _bad("metadata", f"narrows by at most {MAX_LABELS} members")
     order = given.get("order", "desc")
     if order not in {"asc", "desc"}:
         raise _bad("order", "is asc or desc")
     filters = Filters(
-        statuses=statuses,
+        reference=given.get("generationId"),
+        statuses=_statuses(given.get("status")),
         user_id=given.get("userId"),
         provider=given.get("provider"),
         model=given.get("model"),
         error_code=given.get("errorCode"),
-        created_after=_time(request, "createdAfter"),
-        created_before=_time(request, "createdBefore"),
-        metadata={name.removeprefix("metadata."): value for name, value in given.items() if name.startswith("metadata.")},
+        created_after=_time(given, "createdAfter"),
+        created_before=_time(given, "createdBefore"),
+        metadata=labels,
     )
     after = given.get("after")
     return filters, _limit(given.get("limit")), None if after is None else _decode_cursor(after), order == "asc"
+
+
+def _once(request: Request) -> dict[str, str]:
+    """The query's parameters, each known and given once."""
+    given: dict[str, str] = {}
+    for name, value in request.query_params.multi_items():
+        if name not in NAMES and not name.startswith("metadata."):
+            raise _bad(name[:100], f"is not known; known are {', '.join(sorted(NAMES))} and metadata.KEY")
+        if name in given:
+            raise _bad(name[:100], "is given twice")
+        given[name] = value
+    return given
+
+
+def _statuses(text: str | None) -> tuple[str, ...]:
+    if text is None:
+        return ()
+    statuses = tuple(text.split(","))
+    for status in statuses:
+        if status not in set(GenerationStatus):
+            raise _bad("status", f"{status[:100]!r} is none of {', '.join(GenerationStatus)}")
+    return statuses
 
 
 def _bad(name: str, detail: str) -> Problem:
@@ -104,13 +137,13 @@ def _bad(name: str, detail: str) -> Problem:
 def _limit(text: str | None) -> int:
     if text is None:
         return 20
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MAX_PAGE:
+    if not _LIMIT.fullmatch(text) or int(text) > MAX_PAGE:
         raise _bad("limit", f"is a number from 1 to {MAX_PAGE}")
     return int(text)
 
 
-def _time(request: Request, name: str) -> int | None:
-    text = request.query_params.get(name)
+def _time(given: Mapping[str, str], name: str) -> int | None:
+    text = given.get(name)
     if text is None:
         return None
     try:
@@ -119,7 +152,7 @@ def _time(request: Request, name: str) -> int | None:
             raise ValueError("no offset")
         return int(moment.timestamp() * 1000)
     except (ValueError, OverflowError):
-        raise _bad(name, "is a time like 2026-11-22T14:00:00Z") from None
+        raise _bad(name, "is a time like 2026-11-22T14:00:00Z (a + has to be written %2B)") from None
 
 
 def _encode_cursor(generation_id: str) -> str:
@@ -128,9 +161,12 @@ def _encode_cursor(generation_id: str) -> str:
 
 def _decode_cursor(text: str) -> str:
     try:
-        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("ascii")
+        found = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("ascii")
     except ValueError:
-        raise _bad("after", "is no cursor of ours: take nextCursor of the page before") from None
+        found = ""
+    if not _CURSOR.fullmatch(found):
+        raise _bad("after", "is no cursor of ours: take nextCursor of the page before")
+    return found
 
 
 async def cancel(request: Request) -> Response:
@@ -148,7 +184,7 @@ async def cancel(request: Request) -> Response:
 async def events(request: Request) -> Response:
     """`GET /api/generations/{id}/events`: what happened so far, and how its webhooks fared."""
     service = service_of(request)
-    row = await _find(request)
+    row = await find(request)
     lines = await service.db.read(lambda tx: timeline.read(tx, row["id"]))
     sent = await service.db.read(lambda tx: [(d, attempts(tx, d["id"])) for d in deliveries(tx, row["id"])])
     body = {
@@ -182,35 +218,3 @@ def _delivery_view(delivery: Row, tries: list[Row]) -> dict[str, object]:
             for row in tries
         ],
     }
-
-
-async def content(request: Request) -> Response:
-    """`GET /api/generations/{id}/content`: 302 to a signed link of the bucket, or the bytes of a local file (with ranges)."""
-    service = service_of(request)
-    row = await _find(request, _reader(request))
-    if row["status"] != GenerationStatus.COMPLETED:
-        raise Problem(409, "not_ready", f"the generation is {row['status']}: there is no video")
-    path = service.storage.local_path(row["video_key"])
-    name = f"{row['id']}.mp4"
-    if path is not None:
-        if not path.is_file():
-            raise Problem(410, "not_ready", "the file is gone from this machine's DATA_DIR")
-        headers = {"Cache-Control": "private, max-age=3600", "Content-Disposition": f'inline; filename="{name}"'}
-        return FileResponse(path, media_type="video/mp4", headers=headers)
-    try:
-        link = await service.storage.link(row["video_key"], expires=LINK_SECONDS)
-    except StorageError as error:
-        raise Problem(503, "storage_unavailable", str(error), headers={"Retry-After": "5"}, retryable=True) from None
-    assert link is not None
-    return RedirectResponse(link, 302, headers={"Cache-Control": "no-store"})
-
-
-def _reader(request: Request) -> str:
-    """The tenant of a caller with a key, or with a token of ours for this one video."""
-    token = request.query_params.get("token")
-    if token is None:
-        return tenant_of(request)
-    service = service_of(request)
-    if not service.links.may_read(request.path_params["id"], token, service.clock.now()):
-        raise Problem(401, "unauthorized", "the link has expired or was changed: read the generation for a fresh videoUrl")
-    return DEFAULT_TENANT

@@ -1,30 +1,34 @@
-"""The table of routes, and what surrounds every request: an id, a bound on the body, one wide log line."""
+"""The table of routes, and what surrounds every request: an id, the gate, one wide log line."""
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pipeline.api import callbacks, create, problems, read, status
+from pipeline.api import callbacks, content, create, problems, read, status
+from pipeline.api.gate import PROBES, refusal
 from pipeline.api.problems import Problem
 from pipeline.api.service import Service
+from pipeline.config import LOOPBACK_HOSTS
 from pipeline.db import DatabaseError
 from pipeline.ids import new_id
 from pipeline.telemetry import emit
 
 Lifespan = Callable[[Starlette], AbstractAsyncContextManager[None]]
 
-QUIET = frozenset({"/healthz", "/readyz"})
-
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 async def _generations(request: Request) -> Response:
@@ -36,38 +40,42 @@ def create_api(service: Service, lifespan: Lifespan | None = None) -> Starlette:
     """The application."""
     app = Starlette(
         routes=[
-            Route("/api/generations", _generations, methods=["GET", "POST"]),
+            Route(read.PATH, _generations, methods=["GET", "POST"]),
             Route("/api/generations/{id}", read.one),
             Route("/api/generations/{id}/cancel", read.cancel, methods=["POST"]),
-            Route("/api/generations/{id}/content", read.content),
+            Route("/api/generations/{id}/content", content.content),
             Route("/api/generations/{id}/events", read.events),
             Route("/api/queue/status", status.queue_status),
             Route("/callbacks/{provider}/{token}", callbacks.callback, methods=["POST"]),
+            Route("/problems/{code}", problems.explain),
             Route("/healthz", status.healthz),
             Route("/readyz", status.readyz),
         ],
         middleware=[Middleware(_Envelope, service=service)],
-        exception_handlers=dict.fromkeys((Problem, DatabaseError, HTTPException, Exception), problems.handle),
+        exception_handlers=dict.fromkeys((Problem, DatabaseError, SQLAlchemyError, HTTPException), problems.handle),
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False  # it would build the address from a Host header that anyone can write
     app.state.service = service
     return app
 
 
 class _Envelope:
-    """Gives each request an id (that of the caller, if it is decent) and logs one line when it is answered."""
+    """Gives each request an id (that of the caller, if it is decent), asks the gate, and logs one line in the end."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app = app
         self._service = service
+        self._hosts = None if service.api_keys else LOOPBACK_HOSTS | {service.links.host}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        request_id = new_id("req", self._service.clock.now_ms(), self._service.random)
-        scope.setdefault("state", {})["request_id"] = request_id
+        request_id = self._request_id(scope)
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id
         answered: list[int] = []
 
         async def send_with_id(message: Message) -> None:
@@ -77,17 +85,45 @@ class _Envelope:
             await send(message)
 
         try:
-            await self._app(scope, receive, send_with_id)
+            await self._answer(scope, receive, send_with_id, answered)
         finally:
-            if scope["path"] not in QUIET:
-                emit(
-                    "request.done",
-                    request=request_id,
-                    method=scope["method"],
-                    path=_shown(scope["path"]),
-                    status=answered[0] if answered else None,
-                    ms=round((time.perf_counter() - started) * 1000, 1),
-                )
+            if scope["path"] not in PROBES:
+                _log(scope, answered, started)
+
+    def _request_id(self, scope: Scope) -> str:
+        given = Headers(scope=scope).get("x-request-id", "")
+        if _REQUEST_ID.fullmatch(given):
+            return given
+        return new_id("req", self._service.clock.now_ms(), self._service.random)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, answered: list[int]) -> None:
+        """Every request gets its answer here, an unforeseen error's too; once one has begun, the connection is cut."""
+        problem = refusal(scope, self._hosts)
+        if problem is not None:
+            await problem.response(Request(scope))(scope, receive, send)
+            return
+        try:
+            await self._app(scope, receive, send)
+        except ClientDisconnect:
+            return
+        except Exception as error:
+            if answered:
+                raise
+            response = await problems.handle(Request(scope), error)
+            await response(scope, receive, send)
+
+
+def _log(scope: Scope, answered: list[int], started: float) -> None:
+    emit(
+        "request.done",
+        request=scope["state"]["request_id"],
+        method=scope["method"],
+        path=_shown(scope["path"]),
+        status=answered[0] if answered else None,
+        problem=scope["state"].get("problem"),
+        generation=scope["state"].get("generation"),
+        ms=round((time.perf_counter() - started) * 1000, 1),
+    )
 
 
 def _shown(path: str) -> str:
