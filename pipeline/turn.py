@@ -11,20 +11,24 @@ from pipeline.db import Tx
 from pipeline.lifecycle import Decision, Outcome
 from pipeline.queue import Claim
 
-LEASE_MARGIN = 1.0
-"""Seconds before the end of a lease from which on nothing is started any more."""
-
-
 @dataclass(slots=True)
 class Lease:
-    """How long this process may act on a job, by its own monotonic clock; renewed by the worker."""
+    """How long this process may act on a job, by its own monotonic clock; renewed by the worker.
+
+    `margin` are the seconds before its end from which on nothing is started any more.
+    """
 
     until: float
+    margin: float
     monotonic: Callable[[], float]
 
-    def valid(self, margin: float = LEASE_MARGIN) -> bool:
+    def valid(self) -> bool:
         """Whether something may still be started under it."""
-        return self.monotonic() < self.until - margin
+        return self.monotonic() < self.until - self.margin
+
+    def ended(self) -> bool:
+        """Whether somebody else may hold the job by now."""
+        return self.monotonic() >= self.until
 
 
 @dataclass(slots=True)
