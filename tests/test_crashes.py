@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,11 @@ pytestmark = pytest.mark.anyio
 
 QUICK = {"lease": 0.6, "submit_timeout": 0.6, "drain_timeout": 2.0}
 PARALLEL = 3
-IDLE = ("Worker._look", "Worker._heartbeat", "Worker._drain", "Worker._renew", "Worker._hand_back", "Maintenance")
-"""Commits that come and go with time and change nothing of a generation."""
+TOLD = ("intent", "record", "request", "response")
+"""The boundaries of turns; other commits (claims, heartbeats) come and go with time."""
+
+UNSURE = ("after intent#1", "before submit request#1", "after submit response#1", "before record#1")
+"""Between the commit of the intent and that of the answer: only the provider knows."""
 
 
 class Zygote:
@@ -89,8 +92,7 @@ async def boundaries(pool: asyncio.Queue[Zygote], folder: Path, mode: str) -> li
             seen = (await zygote.run(**order(house, folder)))["seen"]
     finally:
         pool.put_nowait(zygote)
-    looks = [label for label in seen if not any(idle in label for idle in IDLE)]
-    return ["after Worker._look#1", *looks]
+    return ["after claim#1", *(label for label in seen if any(word in label for word in TOLD))]
 
 
 async def crash_at(pool: asyncio.Queue[Zygote], folder: Path, mode: str, boundary: str) -> dict[str, Any]:
@@ -125,12 +127,11 @@ async def outcome(house: House, folder: Path, generation_id: str) -> dict[str, A
     }
 
 
-async def sweep(tmp_path: Path, mode: str) -> dict[str, dict[str, Any]]:
-    """Every boundary's end state."""
+async def sweep(tmp_path: Path, mode: str, labels: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+    """The end state after a crash at each of these boundaries, at every one unless given."""
     results: dict[str, dict[str, Any]] = {}
-    async with AsyncExitStack() as stack:
-        pool = await stack.enter_async_context(open_zygotes(PARALLEL))
-        found = await boundaries(pool, tmp_path / "undisturbed", mode)
+    async with open_zygotes(PARALLEL) as pool:
+        found = labels or await boundaries(pool, tmp_path / "undisturbed", mode)
 
         async def one(number: int, label: str) -> None:
             results[label] = await crash_at(pool, tmp_path / str(number), mode, label)
@@ -151,13 +152,21 @@ def wrong(results: dict[str, dict[str, Any]], *allowed: dict[str, Any]) -> dict[
 
 async def test_with_idempotency_keys_every_crash_ends_completed_and_charged_once(tmp_path):
     results = await sweep(tmp_path, "key")
-    assert sum(end["killed"] for end in results.values()) >= 20
-    assert {"before submit request#1", "after submit response#1", "before webhooks request#1"} <= set(results)
+    assert sum(end["killed"] for end in results.values()) >= 18
+    assert set(UNSURE) | {"before fetch request#1", "before webhooks request#1", "after webhooks response#1"} <= set(results)
     assert wrong(results, COMPLETED) == {}
 
 
 async def test_without_any_recovery_a_crash_around_the_paid_call_is_told_and_never_repeated(tmp_path):
     results = await sweep(tmp_path, "none")
+    assert {label for label, end in results.items() if end["status"] == "failed"} == set(UNSURE)
     assert wrong(results, COMPLETED, UNKNOWN, UNKNOWN | {"charges": 0}) == {}
-    unsure = {label for label, end in results.items() if end["status"] == "failed"}
-    assert unsure == {"after submit", "before submit request#1", "after submit response#1", "before Worker._record#1"} or unsure
+    assert [results[label]["charges"] for label in UNSURE] == [0, 0, 1, 1]
+
+
+async def test_with_lookup_a_crash_around_the_paid_call_is_cleared_up(tmp_path):
+    assert wrong(await sweep(tmp_path, "lookup", UNSURE), COMPLETED) == {}
+
+
+async def test_with_callbacks_work_that_was_taken_is_found_again(tmp_path):
+    assert wrong(await sweep(tmp_path, "callback", UNSURE[2:]), COMPLETED) == {}

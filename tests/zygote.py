@@ -24,6 +24,10 @@ from pipeline.app import Plant, make_worker, open_plant, run_until
 from pipeline.config import Settings
 
 
+NAMES = {"submit": "intent", "Worker._record": "record", "Worker._look": "claim"}
+"""What the commits are, by the function that hands them in."""
+
+
 class Boundaries:
     """Counts what passes and kills the process at the one asked for."""
 
@@ -45,7 +49,8 @@ def watch(plant: Plant, boundaries: Boundaries) -> None:
     write = plant.db.write
 
     async def watched(unit: Any, **options: Any) -> Any:
-        name = unit.__qualname__.partition(".<locals>")[0]
+        function = unit.__qualname__.partition(".<locals>")[0]
+        name = NAMES.get(function, function)
         boundaries.pass_(f"before {name}")
         result = await write(unit, **options)
         boundaries.pass_(f"after {name}")
