@@ -1,0 +1,42 @@
+# `make help` lists what can be done. Only git, make and Python 3.11 or newer are needed.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format lock clean
+
+PROMPT ?= a red fox in the snow
+RUN := .venv/bin/python -m
+export PROMPT
+
+help:  ## Show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+demo: .venv/.runtime  ## Generate one video on this machine and show its verified webhook (PROMPT="...")
+	@$(RUN) pipeline demo "$$PROMPT"
+
+test: .venv/.dev  ## Run the tests
+	$(RUN) pytest -n auto $(TESTS)
+
+check: .venv/.dev  ## Lint, types and import rules
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+	.venv/bin/lint-imports --no-cache
+
+format: .venv/.dev  ## Format the code
+	$(RUN) ruff format .
+	$(RUN) ruff check --fix .
+
+lock:  ## Write the lock files anew from pyproject.toml (needs uv)
+	uv pip compile -q pyproject.toml --group build $(LOCK) -o requirements.txt
+	uv pip compile -q pyproject.toml --group build --group dev -c requirements.txt $(LOCK) -o requirements-dev.txt
+LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade
+
+clean:  ## Remove everything that was set up here (not the data)
+	rm -rf .venv .cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+
+.venv/.runtime: requirements.txt pyproject.toml scripts/setup
+	@scripts/setup requirements.txt
+	@touch $@
+
+.venv/.dev: requirements-dev.txt pyproject.toml scripts/setup
+	@scripts/setup requirements-dev.txt
+	@touch $@ .venv/.runtime
