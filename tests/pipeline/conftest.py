@@ -1,0 +1,53 @@
+"""Databases for tests: `db` is empty and migrated, on both engines in turn."""
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from pipeline.db import Database
+from tests.pipeline.engines import Place, PostgresServer, SqlitePlaces, Time, start_postgres
+
+
+@pytest.fixture(scope="session")
+def sqlite_places(tmp_path_factory: pytest.TempPathFactory) -> SqlitePlaces:
+    return SqlitePlaces(tmp_path_factory.mktemp("sqlite"))
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    server = start_postgres()
+    yield server
+    server.stop()
+    shutil.rmtree(server.folder)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    """An empty database on each engine."""
+    maker = request.getfixturevalue("sqlite_places" if request.param == "sqlite" else "postgres_server")
+    with maker.new() as place:
+        yield place
+
+
+@pytest.fixture
+def sqlite_place(sqlite_places: SqlitePlaces) -> Iterator[Place]:
+    with sqlite_places.new() as place:
+        yield place
+
+
+@pytest.fixture
+def postgres_place(postgres_server: PostgresServer) -> Iterator[Place]:
+    with postgres_server.new() as place:
+        yield place
+
+
+@pytest.fixture
+def db(place: Place) -> Database:
+    return place.open()
+
+
+@pytest.fixture
+def time(place: Place) -> Time:
+    """Move the database's clock: `time.passes(10)`."""
+    return place.time
