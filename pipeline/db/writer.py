@@ -1,8 +1,8 @@
 """The writer: one thread that runs what callers hand in, many units in one transaction, and answers after the commit.
 
-Rules: a unit is a short synchronous function over a Tx; units of a group run in order of their key, so that two processes lock
-rows in one order; when a statement raises, the group is rolled back and its units run one by one, so that a bad unit harms
-nobody else; cancelling a caller does not cancel its unit; the queue is bounded.
+Rules: a unit is a short synchronous function over a Tx, which may be run again; units of a group run in order of their key, so
+that two processes lock rows in one order; when a statement raises, the group is rolled back and its units run one by one, so
+that a bad unit harms nobody else; cancelling a caller does not cancel its unit; the queue is bounded.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from time import monotonic, sleep
 from typing import Any
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
-from pipeline.db.errors import CommitUnknown, DatabaseBusy, WriterFull
+from pipeline.db.engine import begin_postgres
+from pipeline.db.errors import CommitUnknown, DatabaseBusy, DatabaseError, DatabaseUnavailable, WriterFull, translate
 from pipeline.db.tx import Tx
 
 GROUP = 256
 QUEUE = 10_000
 BUSY_SECONDS = 20.0
-LOCK_TIMEOUT = "SET LOCAL lock_timeout = '2s'"
 
 Unit = Callable[[Tx], Any]
 
@@ -40,12 +40,21 @@ class _Work:
     error: BaseException | None = field(default=None)
 
 
-class Writer:
-    """Groups commits. `clock` gives SQLite's time in seconds; PostgreSQL tells its own."""
+class _NotBegun(Exception):
+    """No transaction could be opened: that concerns the whole group, and trying unit by unit would only take longer."""
 
-    def __init__(self, engine: Engine, clock: Callable[[], float], on_commit: Callable[[], None] | None = None) -> None:
+    def __init__(self, reason: Exception) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+class Writer:
+    """Groups commits. `now_ms` gives SQLite's time and `ahead_ms` what is added to PostgreSQL's, which tells its own."""
+
+    def __init__(self, engine: Engine, now_ms: Callable[[], int], ahead_ms: Callable[[], int]) -> None:
         self._engine = engine
-        self._clock = clock
+        self._now_ms = now_ms
+        self._ahead_ms = ahead_ms
         self._postgres = engine.dialect.name == "postgresql"
         self._queue: deque[_Work] = deque()
         self._ready = threading.Condition()
@@ -55,14 +64,16 @@ class Writer:
         self._thread.start()
 
     async def write(self, unit: Unit, *, key: int = 0, first: bool = False) -> Any:
-        """Run a unit and return its result after the commit. Raises what the unit raised, or a DatabaseError."""
+        """Run a unit and return its result after the commit. Raises what the unit raised, or a DatabaseError.
+
+        What goes `first` is a lease renewal: it is taken even when the queue is full, for without it all work would stop.
+        """
         loop = asyncio.get_running_loop()
-        work = _Work(unit, key, loop, loop.create_future())
+        work = _Work(unit, -1 if first else key, loop, loop.create_future())
         with self._ready:
-            if self._closing or len(self._queue) >= QUEUE:
+            if self._closing or (len(self._queue) >= QUEUE and not first):
                 raise WriterFull("too much is waiting to be written; come back in a moment")
             if first:
-                work.key = -1
                 self._queue.appendleft(work)
             else:
                 self._queue.append(work)
@@ -81,13 +92,8 @@ class Writer:
             group.sort(key=lambda work: work.key)
             try:
                 self._transaction(group)
-            except (CommitUnknown, DatabaseBusy) as error:
-                _set_errors(group, error)
-            except Exception as error:
-                if len(group) == 1:
-                    _set_errors(group, error)
-                else:
-                    self._one_by_one(group)
+            except BaseException as error:
+                self._recover(group, error)
             _answer(group)
 
     def _take(self) -> list[_Work]:
@@ -96,38 +102,66 @@ class Writer:
                 self._ready.wait()
             return [self._queue.popleft() for _ in range(min(GROUP, len(self._queue)))]
 
+    def _recover(self, group: list[_Work], error: BaseException) -> None:
+        """Share an error that concerns all; else find out whose it is."""
+        if isinstance(error, _NotBegun):
+            _set_errors(group, error.reason)
+        elif isinstance(error, CommitUnknown) or len(group) == 1:
+            _set_errors(group, error)
+        else:
+            self._one_by_one(group)
+
     def _one_by_one(self, group: list[_Work]) -> None:
-        for work in group:
+        for at, work in enumerate(group):
             try:
                 self._transaction([work])
-            except Exception as error:
+            except _NotBegun as error:
+                return _set_errors(group[at:], error.reason)
+            except BaseException as error:
                 work.error = error
+        return None
 
     def _transaction(self, group: list[_Work]) -> None:
-        with self._engine.connect() as connection:
+        with self._connect() as connection:
             tx = self._begin(connection)
             try:
                 for work in group:
                     work.result = work.unit(tx)
-            except BaseException:
-                connection.rollback()
-                raise
+                self._refuse_broken(connection)
+            except BaseException as error:
+                _roll_back(connection)
+                raise (translate(error) if isinstance(error, DBAPIError) else error) from error
             self._commit(connection)
+
+    def _connect(self) -> Connection:
+        try:
+            return self._engine.connect()
+        except DBAPIError as error:
+            raise _NotBegun(_unavailable(error)) from error
 
     def _begin(self, connection: Connection) -> Tx:
         if self._postgres:
-            connection.exec_driver_sql(LOCK_TIMEOUT)
-            return Tx(connection, database_now(connection), postgres=True)
+            try:
+                return Tx(connection, begin_postgres(connection) + self._ahead_ms(), postgres=True)
+            except DBAPIError as error:
+                raise _NotBegun(_unavailable(error)) from error
         deadline = monotonic() + BUSY_SECONDS
         while True:
             try:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
-            except OperationalError as error:
-                if "locked" not in str(error.orig) or monotonic() > deadline:
-                    raise DatabaseBusy(f"the database is locked by another process: {error.orig}") from error
+            except DBAPIError as error:
+                reason = _unavailable(error)
+                if not isinstance(reason, DatabaseBusy) or monotonic() > deadline:
+                    raise _NotBegun(reason) from error
                 sleep(0.002)
             else:
-                return Tx(connection, int(self._clock() * 1000), postgres=False)
+                return Tx(connection, self._now_ms(), postgres=False)
+
+    def _refuse_broken(self, connection: Connection) -> None:
+        """PostgreSQL answers COMMIT of a failed transaction with a rollback and no error: a swallowed error would lose all."""
+        driver: Any = connection.connection.dbapi_connection
+        if self._postgres and driver.info.transaction_status.name == "INERROR":
+            raise DatabaseError("a unit went on after its statement had failed: nothing of it can be kept")
 
     def _commit(self, connection: Connection) -> None:
         try:
@@ -136,16 +170,19 @@ class Writer:
             else:
                 connection.exec_driver_sql("COMMIT")
         except DBAPIError as error:
-            with suppress(DBAPIError):
-                connection.rollback()
+            _roll_back(connection)
             raise CommitUnknown(f"the answer to COMMIT was lost: {error.orig}") from error
         self.commits += 1
 
 
-def database_now(connection: Connection) -> int:
-    """PostgreSQL's clock in milliseconds; not the frozen now()."""
-    seconds = connection.exec_driver_sql("SELECT extract(epoch FROM clock_timestamp())").scalar_one()
-    return int(float(seconds) * 1000)
+def _unavailable(error: DBAPIError) -> Exception:
+    reason = translate(error)
+    return reason if isinstance(reason, DatabaseError) else DatabaseUnavailable(str(error.orig))
+
+
+def _roll_back(connection: Connection) -> None:
+    with suppress(DBAPIError):
+        connection.rollback()
 
 
 def _set_errors(group: list[_Work], error: BaseException) -> None:
@@ -165,7 +202,9 @@ def _settle(group: list[_Work]) -> None:
     for work in group:
         if work.future.done():
             continue
-        if work.error is not None:
+        if isinstance(work.error, StopIteration):
+            work.future.set_exception(RuntimeError("a unit raised StopIteration"))
+        elif work.error is not None:
             work.future.set_exception(work.error)
         else:
             work.future.set_result(work.result)
