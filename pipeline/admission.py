@@ -46,11 +46,12 @@ def _admit_lane(tx: Tx, name: str, limit: int, max_in_flight: int) -> int:
     lane = hold_lane(tx, name)
     if (lane["paused_until"] or 0) > tx.now:
         return 0
-    free = (lane["max_in_flight"] or max_in_flight) - in_flight(tx, name)
+    bound = max_in_flight if lane["max_in_flight"] is None else lane["max_in_flight"]
+    free = bound - in_flight(tx, name)
     if free <= 0:
         return 0
     return tx.run(
-        "UPDATE job SET status = 'pending', scheduled_for = :now WHERE id IN (SELECT id FROM job"
+        "UPDATE job SET status = 'pending', scheduled_for = :now WHERE status = 'waiting' AND id IN (SELECT id FROM job"
         " WHERE status = 'waiting' AND lane = :lane ORDER BY sort_at, id LIMIT :free)",
         {"now": tx.now, "lane": name, "free": min(limit, free)},
     )
@@ -88,7 +89,8 @@ def pause(tx: Tx, lane: str, *, seconds: float, reason: str) -> None:
 def resume(tx: Tx, lane: str) -> None:
     """Open a lane again."""
     tx.run(
-        "UPDATE lane SET paused_until = NULL, paused_reason = NULL, unknown_streak = 0 WHERE name = :name", {"name": lane}
+        "UPDATE lane SET paused_until = NULL, paused_reason = NULL, unknown_streak = 0 WHERE name = :name",
+        {"name": lane},
     )
 
 

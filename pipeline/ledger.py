@@ -14,6 +14,10 @@ from pipeline.lifecycle import SubmissionOutcome
 from providers.base import Operation, ProviderError
 
 _OPEN = "outcome IN ('intended', 'accepted', 'unknown')"
+_ANOTHER_IS_OPEN = (
+    "EXISTS (SELECT 1 FROM submission other WHERE other.generation_id = submission.generation_id"
+    f" AND other.token <> submission.token AND other.{_OPEN})"
+)
 
 
 def intend(tx: Tx, generation: Row, *, submission_id: str, token: str, estimate_micros: int) -> bool:
@@ -52,9 +56,7 @@ def open_submission(tx: Tx, generation_id: str) -> Row | None:
 
 def latest(tx: Tx, generation_id: str) -> Row | None:
     """The newest submission of a generation, open or closed."""
-    return tx.one(
-        "SELECT * FROM submission WHERE generation_id = :id ORDER BY id DESC LIMIT 1", {"id": generation_id}
-    )
+    return tx.one("SELECT * FROM submission WHERE generation_id = :id ORDER BY id DESC LIMIT 1", {"id": generation_id})
 
 
 def by_token(tx: Tx, token: str) -> Row | None:
@@ -81,16 +83,20 @@ def accept(tx: Tx, token: str, operation: Operation) -> bool:
     """The provider took the work. Repairs a submission that was already unknown or abandoned. True if this wrote it.
 
     Where a later submission of the same generation is open by now, the old one keeps its outcome but learns its operation, so
-    that the ledger still shows what was paid for.
+    that the ledger still shows what was paid for. A cost that was written before this was known is withdrawn.
     """
     return bool(
         tx.run(
-            "UPDATE submission SET operation_id = :operation_id, operation = :operation, answered_at = :now,"
-            " outcome = CASE WHEN EXISTS (SELECT 1 FROM submission other WHERE other.token <> submission.token"
-            " AND other.generation_id = submission.generation_id"
-            " AND other.outcome IN ('intended', 'accepted', 'unknown')) THEN outcome ELSE 'accepted' END,"
-            " closed_at = NULL WHERE token = :token AND operation_id IS NULL",
-            {"operation_id": operation.id, "operation": json.dumps(dict(operation.data)), "now": tx.now, "token": token},
+            "UPDATE submission SET operation_id = :operation_id, operation = :operation, answered_at = :now,"  # noqa: S608
+            f" outcome = CASE WHEN {_ANOTHER_IS_OPEN} THEN outcome ELSE 'accepted' END,"
+            f" closed_at = CASE WHEN {_ANOTHER_IS_OPEN} THEN closed_at END,"
+            " billed = 'unknown', cost_micros = NULL WHERE token = :token AND operation_id IS NULL",
+            {
+                "operation_id": operation.id,
+                "operation": json.dumps(dict(operation.data)),
+                "now": tx.now,
+                "token": token,
+            },
         )
     )
 
@@ -134,7 +140,9 @@ def fail(tx: Tx, token: str, error: ProviderError, cost_micros: int | None = Non
     """The provider ended the work without a result, or was asked to stop it; `error.billed` says what is known of the charge."""
     billed = {True: "yes", False: "no", None: "unknown"}[error.billed]
     cost = 0 if error.billed is False else cost_micros
-    _close(tx, token, SubmissionOutcome.FAILED, error=error, billed=billed, cost_micros=cost, only="outcome = 'accepted'")
+    _close(
+        tx, token, SubmissionOutcome.FAILED, error=error, billed=billed, cost_micros=cost, only="outcome = 'accepted'"
+    )
 
 
 def _close(

@@ -298,14 +298,17 @@ def decide(  # noqa: PLR0911 - one line per outcome is the table
 
 
 def _decide_cancelled(outcome: Outcome, step: Step, attempts: int, policy: RetryPolicy, jitter: float) -> Decision:
-    """A finished job stays finished; work that the provider holds is stopped there by the next turn; all else ends here."""
+    """A finished job stays finished; work that the provider holds is stopped there by the next turn; all else ends here.
+
+    The next turn comes at once by itself: a cancel during a turn moves `wake_seq`, and `queue.acknowledge` acts on that.
+    """
     match outcome:
         case Done(None):
             return Complete()
         case Done(next_step) if next_step in {Step.POLL, Step.STORE}:
             return Advance(next_step)
-        case NotYet():
-            return Snooze(0.0)
-        case Failed(fault, retryable=True) if step is Step.POLL and attempts + 1 < policy.max_attempts:
-            return Retry(policy.delay(attempts + 1, jitter), fault)
+        case NotYet(after) if step is Step.POLL:
+            return Snooze(after)
+        case Failed(_, retryable=True) if step is Step.POLL and attempts + 1 < policy.max_attempts:
+            return decide(outcome, step=step, attempts=attempts, policy=policy, cancel_requested=False, jitter=jitter)
     return Cancel()

@@ -115,17 +115,28 @@ ORDER BY job.scheduled_for, job.id"""
 
 _EXPIRED = """
 SELECT id, lane, locked_until AS scheduled_for FROM job
-WHERE status = 'processing' AND step = :step AND locked_until <= :now ORDER BY id LIMIT :per_lane"""
+WHERE status = 'processing' AND step = :step AND locked_until <= :now ORDER BY locked_until, id LIMIT :rescues"""
+
+RESCUES = 1_000
+"""Expired leases that one claim looks at: enough that those of a lane without a free place hide no others."""
 
 _TAKE = """
 UPDATE job SET status = 'processing', fence = fence + 1, claims_unrecorded = claims_unrecorded + 1,
   locked_by = :worker, locked_until = :until
-WHERE id = :id AND (status = 'pending' OR (status = 'processing' AND locked_until <= :now))
+WHERE id = :id AND step = :step
+  AND ((status = 'pending' AND scheduled_for <= :now) OR (status = 'processing' AND locked_until <= :now))
 RETURNING id, kind, subject_id, tenant_id, lane, step, attempts, polls, claims_unrecorded, fence, wake_seq"""
 
 
 def claim(
-    tx: Tx, *, worker: str, step: Step, limit: int, lease: float, busy: Mapping[str, int] | None = None, per_lane: int = 0
+    tx: Tx,
+    *,
+    worker: str,
+    step: Step,
+    limit: int,
+    lease: float,
+    busy: Mapping[str, int] | None = None,
+    per_lane: int = 0,
 ) -> list[Claim]:
     """Take up to `limit` due jobs of a step, expired leases first, then lanes in turn.
 
@@ -135,13 +146,13 @@ def claim(
     lanes = dict(busy or {})
     bound = per_lane or limit
     asked = {"step": step, "now": tx.now, "per_lane": min(limit, bound)}
-    rescued = tx.all(_EXPIRED + tx.skip_locked, asked)
+    rescued = tx.all(_EXPIRED + tx.skip_locked, {"step": step, "now": tx.now, "rescues": RESCUES})
     expired = {row["id"] for row in rescued}
     due = rescued + tx.all(_DUE + tx.skip_locked.replace("UPDATE", "UPDATE OF job"), asked)
     taken: list[Claim] = []
     for row in _in_turn(due, lanes, bound)[:limit]:
-        values = {"id": row["id"], "worker": worker, "until": tx.now + int(lease * 1000), "now": tx.now}
-        got = tx.one(_TAKE, values)
+        values = {"id": row["id"], "step": step, "worker": worker, "now": tx.now}
+        got = tx.one(_TAKE, values | {"until": tx.now + int(lease * 1000)})
         if got:
             late = max(0, tx.now - row["scheduled_for"])
             taken.append(_as_claim(got, worker=worker, late_ms=late, rescued=row["id"] in expired))
@@ -166,17 +177,21 @@ def _as_claim(row: Row, *, worker: str, late_ms: int, rescued: bool) -> Claim:
 
 
 def next_due(tx: Tx, steps: Sequence[Step]) -> int | None:
-    """When the next job of these steps comes due, in the database's milliseconds; leases that end count too."""
+    """When the next job of these steps comes due, in the database's milliseconds; leases that end count too.
+
+    What is due already is left out: whoever just claimed and did not get it has no place for it, and the end of one of its
+    turns is what to wait for.
+    """
     times = []
     for step in steps:
         pending = _LANES + (
             "SELECT min((SELECT min(j.scheduled_for) FROM job j WHERE j.status = 'pending' AND j.step = :step"
-            " AND j.lane = lanes.lane)) FROM lanes WHERE lanes.lane IS NOT NULL"
+            " AND j.lane = lanes.lane AND j.scheduled_for > :now)) FROM lanes WHERE lanes.lane IS NOT NULL"
         )
-        times.append(tx.value(pending, {"step": step}))
-        times.append(
-            tx.value("SELECT min(locked_until) FROM job WHERE status = 'processing' AND step = :step", {"step": step})
+        leased = (
+            "SELECT min(locked_until) FROM job WHERE status = 'processing' AND step = :step AND locked_until > :now"
         )
+        times += [tx.value(sql, {"step": step, "now": tx.now}) for sql in (pending, leased)]
     return min((time for time in times if time is not None), default=None)
 
 
@@ -212,7 +227,9 @@ def acknowledge(tx: Tx, claim: Claim, decision: Decision, *, wake_seq: int, lane
     """
     values = _consequences(tx, claim, decision)
     if wake_seq != claim.wake_seq and isinstance(decision, Snooze | Advance | Hold):
-        values["scheduled_for"] = min(tx.now, int(str(values["scheduled_for"])))
+        values["scheduled_for"] = tx.now
+        if values.get("step") is Step.HELD:
+            values["step"] = Step.RESOLVE
     if lane is not None:
         values["lane"] = lane
     released: dict[str, object] = {"locked_by": None, "locked_until": None, "claims_unrecorded": 0}
@@ -261,15 +278,24 @@ def release(tx: Tx, claim: Claim) -> bool:
 
 def drop(tx: Tx, claim: Claim) -> None:
     """End a job whose subject is gone: there is nothing left to do or to tell."""
-    tx.update("job", {"status": JobStatus.CANCELLED, "finished_at": tx.now, "locked_by": None, "locked_until": None},
-              "id = :id", {"id": claim.id})
+    tx.update(
+        "job",
+        {"status": JobStatus.CANCELLED, "finished_at": tx.now, "locked_by": None, "locked_until": None},
+        "id = :id",
+        {"id": claim.id},
+    )
 
 
 def wake(tx: Tx, kind: JobKind, subject_id: str) -> None:
-    """Make a job due now, or, while a turn of it runs, right after that turn. Touches neither fence nor lease."""
+    """Make a job due now, or, while a turn of it runs, right after that turn. Touches neither fence nor lease.
+
+    One that is parked is looked into again: whoever wakes it has news of it.
+    """
     tx.run(
-        "UPDATE job SET wake_seq = wake_seq + 1, scheduled_for = CASE WHEN status = 'pending' AND step <> 'held'"
-        " AND scheduled_for > :now THEN :now ELSE scheduled_for END WHERE kind = :kind AND subject_id = :subject_id",
+        "UPDATE job SET wake_seq = wake_seq + 1,"
+        " step = CASE WHEN status = 'pending' AND step = 'held' THEN 'resolve' ELSE step END,"
+        " scheduled_for = CASE WHEN status = 'pending' AND scheduled_for > :now THEN :now ELSE scheduled_for END"
+        " WHERE kind = :kind AND subject_id = :subject_id",
         {"kind": kind, "subject_id": subject_id, "now": tx.now},
     )
 
@@ -287,12 +313,9 @@ def cancel_unstarted(tx: Tx, kind: JobKind, subject_id: str) -> bool:
 
 def request_cancel(tx: Tx, kind: JobKind, subject_id: str) -> None:
     """Ask for the end of a job: `decide` sees it at the next record, and the next turn comes at once."""
-    bound = {"kind": kind, "subject_id": subject_id}
-    tx.run("UPDATE job SET cancel_requested = 1 WHERE kind = :kind AND subject_id = :subject_id", bound)
     tx.run(
-        "UPDATE job SET step = 'resolve' WHERE kind = :kind AND subject_id = :subject_id AND step = 'held'"
-        " AND status = 'pending'",
-        bound,
+        "UPDATE job SET cancel_requested = 1 WHERE kind = :kind AND subject_id = :subject_id",
+        {"kind": kind, "subject_id": subject_id},
     )
     wake(tx, kind, subject_id)
 

@@ -74,7 +74,7 @@ class Doorbell:
         own = f"{self._name}.sock"
         with suppress(FileNotFoundError):
             for name in os.listdir(folder):
-                if name != own:
+                if name != own and name.endswith(".sock"):
                     self._send(folder / name)
 
     def _send(self, path: Path) -> None:
@@ -95,7 +95,11 @@ class Doorbell:
     async def _watch(self, changed: Callable[[], bool]) -> None:
         while True:
             await asyncio.sleep(NET_SECONDS)
-            if changed():
+            try:
+                news = changed()
+            except Exception:
+                news = True  # the database will tell the worker itself what is wrong
+            if news:
                 self._event.set()
 
     async def wait(self, seconds: float) -> None:

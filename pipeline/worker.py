@@ -11,14 +11,14 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
 
 from pipeline import admission, queue
 from pipeline.clock import Clock
-from pipeline.db import CommitUnknown, Database, DatabaseError, Tx
-from pipeline.lifecycle import Decision, Failed, Fault, JobKind, Snooze, Step
+from pipeline.db import CommitUnknown, Database, DatabaseError, NothingWritten, Tx
+from pipeline.lifecycle import POISON_CLAIMS, Decision, Failed, Fault, JobKind, Snooze, Step
 from pipeline.queue import Claim, LeaseLost
 from pipeline.telemetry import emit
 from pipeline.turn import Handler, Lease, Report, Turn
@@ -30,7 +30,7 @@ ERROR_SECONDS = 1.0
 RENEWALS_PER_LEASE = 3
 HEARTBEAT_SECONDS = 30.0
 HAND_BACK_SECONDS = 0.5
-FACT_RETRY_SECONDS = 0.5
+REPEAT_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Worker:
         limits: Limits,
         identity: Identity,
         clock: Clock,
-        maintain: Callable[[], Any] | None = None,
+        maintain: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._db = db
         self._doorbell = doorbell
@@ -93,7 +93,7 @@ class Worker:
 
     async def run(self) -> None:
         """Work until `stop` is called, then drain."""
-        helpers = [asyncio.create_task(self._renew_leases()), asyncio.create_task(self._heartbeat())]
+        helpers = [asyncio.create_task(work) for work in (self._renew_leases(), self._heartbeat(), self._keep_house())]
         try:
             while not self._stopping:
                 await self._doorbell.wait(await self._guarded_round())
@@ -184,7 +184,7 @@ class Worker:
             subjects = handler.load(tx, mine) if mine else {}
             for claim in mine:
                 if claim.id in subjects:
-                    lease = Lease(asked + self._limits.lease, self._clock.monotonic)
+                    lease = Lease(asked + self._limits.lease, self._limits.lease / 10, self._clock.monotonic)
                     found.turns.append(Turn(claim, subjects[claim.id], lease))
                 else:
                     queue.drop(tx, claim)
@@ -204,7 +204,13 @@ class Worker:
             decision = await self._record(turn, report)
             self._log(turn, report, decision, started, ran)
         except LeaseLost:
-            emit("turn.lost", level=logging.WARNING, job=turn.claim.id, step=turn.claim.step, subject=turn.claim.subject_id)
+            emit(
+                "turn.lost",
+                level=logging.WARNING,
+                job=turn.claim.id,
+                step=turn.claim.step,
+                subject=turn.claim.subject_id,
+            )
         except asyncio.CancelledError:
             if not self._stopping:
                 emit("turn.lost", level=logging.WARNING, job=turn.claim.id, step=turn.claim.step, cancelled=True)
@@ -219,6 +225,8 @@ class Worker:
             self._doorbell.nudge()
 
     async def _run(self, turn: Turn) -> Report:
+        if turn.claim.claims_unrecorded > POISON_CLAIMS:
+            return _poisoned(turn.claim)
         handler = self._handlers[turn.claim.kind]
         if turn.claim.step in {Step.SUBMIT, Step.RESOLVE}:
             return await handler.run(turn)
@@ -230,19 +238,41 @@ class Worker:
             return Report(Failed(Fault("turn_timeout", message, retryable=True), retryable=True))
 
     async def _record(self, turn: Turn, report: Report) -> Decision | None:
-        """Write the report. Facts about money are repeated until they are written or this process ends."""
+        """Write the report. Facts about money do not fall with a record that fails: they are written alone."""
         handler = self._handlers[turn.claim.kind]
+        try:
+            return await self._write(turn, report, lambda tx: handler.record_turn(tx, turn, report))
+        except DatabaseError:
+            raise
+        except Exception:
+            await self._write(turn, report, lambda tx: _write_facts(tx, report))
+            raise
+
+    async def _write(self, turn: Turn, report: Report, unit: Callable[[Tx], Decision | None]) -> Decision | None:
+        """Facts are repeated until they are written or this process ends, all else while the lease holds."""
         while True:
             try:
-                return await self._db.write(lambda tx: handler.record_turn(tx, turn, report), key=turn.claim.id)
+                return await self._db.write(unit, key=turn.claim.id)
             except DatabaseError as error:
-                if not report.facts:
-                    if isinstance(error, CommitUnknown):
-                        return None
+                if report.facts:
+                    self._cry(turn, report, error)
+                elif isinstance(error, CommitUnknown):
+                    return None
+                elif not isinstance(error, NothingWritten) or not turn.lease.valid():
                     raise
-                emit("money.unrecorded", level=logging.ERROR, job=turn.claim.id, subject=turn.claim.subject_id,
-                     error=str(error), **report.fields)
-                await asyncio.sleep(FACT_RETRY_SECONDS)
+            await asyncio.sleep(REPEAT_SECONDS)
+
+    @staticmethod
+    def _cry(turn: Turn, report: Report, error: DatabaseError) -> None:
+        claim = turn.claim
+        emit(
+            "money.unrecorded",
+            level=logging.ERROR,
+            job=claim.id,
+            subject=claim.subject_id,
+            error=str(error),
+            **report.fields,
+        )
 
     def _log(self, turn: Turn, report: Report, decision: Decision | None, started: float, ran: float) -> None:
         claim = turn.claim
@@ -276,8 +306,8 @@ class Worker:
             if self._running:
                 try:
                     await self._renew()
-                except DatabaseError as error:
-                    emit("worker.failed", level=logging.WARNING, error=f"renewal: {error}")
+                except Exception as error:
+                    emit("worker.failed", level=logging.WARNING, error=f"renewal: {error!r}")
 
     async def _renew(self) -> None:
         asked = self._clock.monotonic()
@@ -292,7 +322,7 @@ class Worker:
 
     def _drop_expired(self) -> None:
         for turn in list(self._running.values()):
-            if not turn.lease.valid(0.0):
+            if turn.lease.ended():
                 emit("worker.lease_lost", level=logging.WARNING, job=turn.claim.id, step=turn.claim.step)
                 self._interrupt(turn)
 
@@ -305,10 +335,16 @@ class Worker:
         while True:
             try:
                 await self._db.write(self._sign_in)
-                if self._maintain is not None:
-                    await self._maintain()
-            except DatabaseError as error:
-                emit("worker.failed", level=logging.WARNING, error=f"heartbeat: {error}")
+            except Exception as error:
+                emit("worker.failed", level=logging.WARNING, error=f"heartbeat: {error!r}")
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+
+    async def _keep_house(self) -> None:
+        while self._maintain is not None:
+            try:
+                await self._maintain()
+            except Exception as error:
+                emit("worker.failed", level=logging.ERROR, error=f"maintenance: {error!r}")
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
     def _sign_in(self, tx: Tx) -> None:
@@ -333,14 +369,14 @@ class Worker:
         for turn in unpaid:
             self._interrupt(turn)
         await self._await_turns(unpaid, HAND_BACK_SECONDS)
-        await self._hand_back(unpaid)
+        await self._hand_back([turn.claim for turn in unpaid])
         paying = [turn for turn in turns if turn not in unpaid]
         await self._await_turns(paying, self._limits.drain_timeout)
         for turn in paying:
             if turn.task is not None:
                 turn.task.cancel()
         await self._await_turns(paying, HAND_BACK_SECONDS * 4)
-        await self._db.write(lambda tx: tx.run("DELETE FROM worker WHERE id = :id", {"id": self.identity.id}))
+        await self._try_write(lambda tx: tx.run("DELETE FROM worker WHERE id = :id", {"id": self.identity.id}))
         emit("service.stopped", worker=self.identity.id)
 
     @staticmethod
@@ -349,7 +385,26 @@ class Worker:
         if tasks:
             await asyncio.wait(tasks, timeout=seconds)
 
-    async def _hand_back(self, turns: list[Turn]) -> None:
-        claims = [turn.claim for turn in turns]
-        if claims:
-            await self._db.write(lambda tx: sum(queue.release(tx, claim) for claim in claims))
+    async def _hand_back(self, claims: list[Claim]) -> None:
+        """Under the key of its job, so that a record which is on its way goes first."""
+        await asyncio.gather(*(self._try_write(partial(queue.release, claim=claim), key=claim.id) for claim in claims))
+
+    async def _try_write(self, unit: Callable[[Tx], object], *, key: int = 0) -> None:
+        """What a stop would like to write; where it cannot, the end of the leases says the same."""
+        try:
+            async with asyncio.timeout(HAND_BACK_SECONDS):
+                await self._db.write(unit, key=key)
+        except (DatabaseError, TimeoutError) as error:
+            emit("worker.failed", level=logging.WARNING, error=f"stopping: {error!r}")
+
+
+def _poisoned(claim: Claim) -> Report:
+    """So many turns ended without a record that the job itself must be what ends them."""
+    emit("job.poisoned", level=logging.ERROR, subject=claim.subject_id, step=claim.step, claims=claim.claims_unrecorded)
+    message = f"{claim.claims_unrecorded - 1} turns of the {claim.step} step ended without a record"
+    return Report(Failed(Fault("poison", message, retryable=True), exhausted=True))
+
+
+def _write_facts(tx: Tx, report: Report) -> None:
+    for fact in report.facts:
+        fact(tx)
