@@ -10,7 +10,7 @@ from providers.base import Capabilities, VideoRequest
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A member that cannot be: `pointer` is its place in the request, `allowed` what would be taken, if it can be listed."""
+    """A member that cannot be: `pointer` is its place, `allowed` what would be taken (if it can be listed)."""
 
     pointer: str
     detail: str

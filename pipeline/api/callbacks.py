@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 
 from starlette.requests import Request
@@ -19,7 +20,7 @@ from pipeline.telemetry import emit
 from providers.base import Callback, ErrorCode, Provider, ProviderError
 
 MAX_CALLBACK = 1_000_000
-MAX_ID = 500
+_ID = re.compile(r"[\x21-\x7e]{1,500}")
 
 
 async def callback(request: Request) -> Response:
@@ -44,7 +45,7 @@ def _ring(provider: Provider, headers: Mapping[str, str], raw: bytes) -> Callbac
     """The callback as the adapter reads it. Raises Problem 400."""
     try:
         ring = provider.read_callback(headers, raw)
-        if "\0" in f"{ring.event_id}{ring.operation_id}" or len(ring.event_id) > MAX_ID:
+        if not all(_ID.fullmatch(given) for given in (ring.event_id, ring.operation_id) if given is not None):
             raise ProviderError(ErrorCode.INVALID_REQUEST, "the callback's id cannot be kept")
     except ProviderError as error:
         emit("callback.refused", level=logging.WARNING, provider=provider.name, reason=error.message)

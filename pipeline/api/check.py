@@ -88,7 +88,7 @@ def _webhook(hook: WebhookInput, hosts: Set[str], events: Set[str]) -> Iterator[
 
 
 def webhook_host(url: str) -> str:
-    """The host of a URL in lower case, without brackets. Raises ValueError where two parsers could read it differently."""
+    """The host of a URL in lower case, without brackets. Raises ValueError where parsers could differ."""
     if not url.isascii() or "\\" in url:
         raise ValueError("holds characters that a URL may not hold: write names as xn--... and others as %..")
     try:

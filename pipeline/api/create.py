@@ -20,7 +20,7 @@ from pipeline.api.body import LARGE, read_json
 from pipeline.api.check import checked
 from pipeline.api.problems import Problem
 from pipeline.api.service import Service
-from pipeline.db import DatabaseBusy, Row, WriterFull
+from pipeline.db import NothingWritten, Row
 from pipeline.generations import Conflict, StoredImage
 from pipeline.ids import new_id
 from pipeline.schemas import GenerationCreate, generation_view
@@ -127,7 +127,7 @@ async def _keep_with_image(service: Service, asked: _Asked, image: bytes) -> tup
     needed = True
     try:
         row, needed = await _commit(service, asked, generation_id, stored)
-    except (Conflict, WriterFull, DatabaseBusy):
+    except (Conflict, NothingWritten):
         needed = False
         raise
     finally:

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -136,7 +135,7 @@ async def explain(request: Request) -> Response:
 async def handle(request: Request, error: Exception) -> Response:
     """Every exception as a problem. What nobody foresaw is logged with its trace, and shows nothing of itself."""
     problem = to_problem(error)
-    if problem.status >= 500 and not isinstance(error, Problem | DatabaseError):
+    if problem.status >= 500 and not isinstance(error, Problem | WriterFull | DatabaseBusy):
         fields = {"request": request.scope.get("state", {}).get("request_id"), "error": type(error).__name__}
         logging.getLogger("dailies").error("request.failed", exc_info=error, extra={"fields": fields})
     return problem.response(request)
@@ -148,11 +147,12 @@ def to_problem(error: Exception) -> Problem:
         case Problem():
             return error
         case WriterFull() | DatabaseBusy():
-            return Problem(503, "overloaded", str(error), headers={"Retry-After": "2"}, retryable=True)
+            detail = "too much is being written; nothing of this request was kept: repeat it"
+            return Problem(503, "overloaded", detail, headers={"Retry-After": "2"}, retryable=True)
         case CommitUnknown():
             detail = "the request may or may not have been kept: repeat it with the same Idempotency-Key"
             return Problem(503, "commit_unknown", detail, headers={"Retry-After": "2"}, retryable=True)
-        case OperationalError() | InterfaceError() | PoolTimeout():
+        case DatabaseError() | PoolTimeout():
             detail = "the database did not answer; the reason is in the log under this requestId"
             return Problem(503, "database_unavailable", detail, headers={"Retry-After": "5"}, retryable=True)
         case HTTPException():

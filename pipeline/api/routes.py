@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -52,7 +51,7 @@ def create_api(service: Service, lifespan: Lifespan | None = None) -> Starlette:
             Route("/readyz", status.readyz),
         ],
         middleware=[Middleware(_Envelope, service=service)],
-        exception_handlers=dict.fromkeys((Problem, DatabaseError, SQLAlchemyError, HTTPException), problems.handle),
+        exception_handlers=dict.fromkeys((Problem, DatabaseError, HTTPException), problems.handle),
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False  # it would build the address from a Host header that anyone can write

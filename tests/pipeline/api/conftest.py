@@ -1,0 +1,65 @@
+"""One house without a worker for all tests of a module; each test uses names of its own."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from tests.house import House, open_house
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def house(anyio_backend: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
+    """API, mock and receiver; nothing is ever taken from the queue."""
+    settings = {"webhook_hosts": "hooks.example.com,::1", "max_body_bytes": 300_000, "max_image_bytes": 100_000}
+    async with open_house(tmp_path_factory.mktemp("house"), work=False, **settings) as found:
+        yield found
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> Callable[[], str]:
+    """Names that no other test of the module uses."""
+    count = iter(range(1_000_000))
+    return lambda: f"{abs(hash(request.node.name)):x}-{next(count)}"
+
+
+VIDEO = bytes(range(256)) * 40
+
+
+@pytest.fixture(scope="session")
+def video() -> bytes:
+    """The bytes that `complete` stores; nothing in the API looks into them."""
+    return VIDEO
+
+
+@pytest.fixture(scope="session")
+def complete(tmp_path_factory: pytest.TempPathFactory) -> Callable[[House], Awaitable[dict[str, Any]]]:
+    """Make a generation that has ended well, as the worker would have left it."""
+
+    async def make(house: House) -> dict[str, Any]:
+        made = await house.submit("a finished fox")
+        key, sha256 = f"default/{made['id']}/sub_1.mp4", hashlib.sha256(VIDEO).hexdigest()
+        source = tmp_path_factory.mktemp("source") / "video"
+        source.write_bytes(VIDEO)
+        await house.plant.storage.put(key, source, content_type="video/mp4", sha256=sha256)
+        values = {
+            "status": "completed",
+            "stage": None,
+            "video_key": key,
+            "video_sha256": sha256,
+            "video_bytes": len(VIDEO),
+            "video_duration": 4.0,
+            "finished_at": house.plant.clock.now_ms(),
+        }
+        await house.plant.db.write(lambda tx: tx.update("generation", values, "id = :id", {"id": made["id"]}))
+        return await house.get(made["id"])
+
+    return make

@@ -1,0 +1,110 @@
+"""Providers ring: known rings wake the job once, everything else is turned away."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline import ledger
+from tests.house import House
+
+pytestmark = pytest.mark.anyio
+
+HOUR_MS = 3_600_000
+
+
+async def submitted(house: House, token: str, outcome: str = "unknown") -> str:
+    """A generation whose submit is in this state; its job is due in an hour."""
+    made = await house.submit("x")
+
+    def write(tx) -> None:
+        row = tx.one("SELECT * FROM generation WHERE id = :id", {"id": made["id"]})
+        assert ledger.intend(tx, row, submission_id=f"sub_{token}", token=token, estimate_micros=1)
+        tx.update("submission", {"outcome": outcome}, "token = :token", {"token": token})
+        changed = {"status": "pending", "step": "resolve", "scheduled_for": tx.now + HOUR_MS}
+        tx.update("job", changed, "subject_id = :id", {"id": made["id"]})
+
+    await house.plant.db.write(write)
+    return made["id"]
+
+
+def one(house: House, sql: str, **bound: object) -> dict:
+    return house.plant.db.read_now(lambda tx: tx.one(sql, bound))
+
+
+def ring(house: House, token: str, body: object, provider: str = "mock"):
+    return house.api.post(f"/callbacks/{provider}/{token}", json=body)
+
+
+async def test_a_ring_wakes_the_job_and_leaves_the_operation_as_a_candidate(house, name):
+    token = name()
+    generation_id = await submitted(house, token)
+    before = house.plant.clock.now_ms()
+    for _ in range(3):
+        response = await ring(house, token, {"event_id": f"{token}.ended", "id": "op_1", "status": "succeeded"})
+        assert response.status_code == 200
+    job = one(house, "SELECT * FROM job WHERE subject_id = :id", id=generation_id)
+    assert job["scheduled_for"] < before + HOUR_MS / 2
+    assert job["wake_seq"] == 1
+    kept = one(house, "SELECT count(*) AS n FROM callback WHERE token = :token", token=token)
+    assert kept["n"] == 1
+    submission = one(house, "SELECT * FROM submission WHERE token = :token", token=token)
+    assert submission["candidate_operation_id"] == "op_1"
+    assert submission["operation_id"] is None
+    assert (await house.get(generation_id))["status"] == "queued"
+
+
+@pytest.mark.parametrize("token", ["nothing", "%00", "%F0%9F%A6%8A", "x" * 3000])
+async def test_an_address_that_was_never_handed_out(house, token):
+    response = await ring(house, token, {"event_id": "e", "id": "op"})
+    assert (response.status_code, response.json()["code"]) == (404, "not_found")
+
+
+async def test_another_providers_address(house, name):
+    token = name()
+    await submitted(house, token)
+    assert (await ring(house, token, {"event_id": "e", "id": "op"}, provider="veo")).status_code == 404
+    await house.plant.db.write(
+        lambda tx: tx.update("submission", {"provider": "veo"}, "token = :token", {"token": token})
+    )
+    assert (await ring(house, token, {"event_id": "e", "id": "op"})).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff",
+        b"[" * 100_000,
+        b'{"event_id": 1, "id": "x"}',
+        b'{"event_id": "", "id": "x"}',
+        b'{"event_id": "a\\u0000", "id": "x"}',
+        b'{"event_id": "a", "id": "\\u0000"}',
+        b'{"event_id": "' + b"x" * 501 + b'", "id": "x"}',
+        b'{"event_id": "a", "id": "' + b"x" * 501 + b'"}',
+        b'{"event_id": "\\ud800", "id": "x"}',
+    ],
+)
+async def test_garbage(house, name, raw):
+    token = name()
+    await submitted(house, token)
+    response = await house.api.post(f"/callbacks/mock/{token}", content=raw)
+    assert (response.status_code, response.json()["code"]) == (400, "callback_refused")
+
+
+async def test_a_giant(house, name):
+    token = name()
+    await submitted(house, token)
+    response = await house.api.post(f"/callbacks/mock/{token}", content=b" " * 1_000_001)
+    assert (response.status_code, response.json()["code"]) == (413, "body_too_large")
+
+
+async def test_the_token_is_not_logged(house, name, caplog):
+    token = name()
+    await submitted(house, token)
+    with caplog.at_level("INFO", logger="dailies"):
+        await ring(house, token, {"event_id": f"{token}.ended", "id": "op_1"})
+    lines = [record.fields for record in caplog.records if record.getMessage() == "request.done"]
+    assert [line["path"] for line in lines] == ["/callbacks/mock/..."]
