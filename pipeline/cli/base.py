@@ -1,0 +1,78 @@
+"""What all commands share: the order in help, errors that end in a sentence, and an event loop that Ctrl-C ends."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from pipeline.config import Settings
+
+T = TypeVar("T")
+
+INTERRUPTED = 130
+
+
+class Commands(click.Group):
+    """Lists its commands in the order they were added: first what one needs first."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, unsorted."""
+        return list(self.commands)
+
+
+class CommandError(click.ClickException):
+    """Ends a command with a message on standard error, no traceback, and exit code 2: asked wrongly, or refused."""
+
+    exit_code = 2
+
+
+class Failed(CommandError):
+    """It was tried and did not succeed."""
+
+    exit_code = 1
+
+
+class Unreachable(CommandError):
+    """The service did not answer."""
+
+    exit_code = 3
+
+
+def settings_or_exit(**overrides: object) -> Settings:
+    """The settings. Raises CommandError with one line per mistake."""
+    from pipeline.config import SettingsError, load_settings  # noqa: PLC0415
+
+    try:
+        return load_settings(**overrides)
+    except SettingsError as error:
+        raise CommandError(f"the settings cannot be used:\n{error}") from None
+
+
+def run_loop(
+    work: Coroutine[Any, Any, T], *, fast: bool = False, on_interrupt: Callable[[], str | None] = lambda: None
+) -> T:
+    """Run to the end; Ctrl-C cancels and exits with 130, saying what `on_interrupt` returns. `fast` takes uvloop."""
+    try:
+        with asyncio.Runner(loop_factory=_fast_loop() if fast else None) as runner:
+            return runner.run(work)
+    except KeyboardInterrupt:
+        interrupted(on_interrupt())
+
+
+def _fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if sys.platform == "win32":
+        return None
+    from uvloop import new_event_loop  # noqa: PLC0415
+
+    return new_event_loop
+
+
+def interrupted(message: str | None = None) -> NoReturn:
+    """End as a process does that Ctrl-C has stopped."""
+    click.echo(f"\n{message}" if message else "", err=True)
+    raise SystemExit(INTERRUPTED)

@@ -1,0 +1,141 @@
+"""The service's HTTP API as a client sees it: repeats what may be repeated, and says in words what was refused."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+from pipeline.cli.base import CommandError, Unreachable
+from pipeline.cli.words import problem_text
+
+REPEATABLE = frozenset({429, 502, 503, 504})
+"""Answers that say `later`; so does every problem with `"retryable": true`, such as 409 request_in_progress."""
+
+_BACKOFF = wait_random_exponential(multiplier=0.25, max=4)
+
+
+class _Again(Exception):
+    """The same request may be sent again, `after` seconds at the soonest."""
+
+    def __init__(self, reason: str, after: float = 0.0) -> None:
+        super().__init__(reason)
+        self.after = after
+
+
+class Client:
+    """The API at `url`.
+
+    Args:
+        http: sends requests; its timeout bounds each.
+        key: an API key, and in `key_from` where it came from, for people.
+        patience: seconds for which an answer is sought before Unreachable is raised.
+        on_wait: told the reason when a request has to be repeated.
+
+    Every method raises CommandError for what the service refused.
+    """
+
+    def __init__(
+        self,
+        http: httpx.AsyncClient,
+        url: str,
+        *,
+        key: str | None = None,
+        key_from: str | None = None,
+        patience: float = 30.0,
+        on_wait: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.url = url.rstrip("/")
+        self._http = http
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._key_from = key_from if key else None
+        self._patience = patience
+        self._on_wait = on_wait
+
+    async def create(self, body: dict[str, Any], idempotency_key: str) -> dict[str, Any]:
+        """Ask for a generation, as often as it takes: the key keeps it from being taken twice."""
+        return await self._ask("POST", "/api/generations", self._patience, body=body, key=idempotency_key)
+
+    async def generation(self, generation_id: str, *, patience: float | None = None) -> dict[str, Any]:
+        """A generation as it stands."""
+        return await self._ask("GET", f"/api/generations/{generation_id}", patience or self._patience)
+
+    async def timeline(self, generation_id: str) -> dict[str, Any]:
+        """What happened to it so far, and its deliveries."""
+        return await self._ask("GET", f"/api/generations/{generation_id}/events", self._patience)
+
+    async def _ask(
+        self, method: str, path: str, patience: float, *, body: dict[str, Any] | None = None, key: str | None = None
+    ) -> dict[str, Any]:
+        headers = self._headers | ({"Idempotency-Key": key} if key else {})
+        try:
+            async for attempt in AsyncRetrying(
+                stop=stop_after_delay(patience),
+                wait=lambda state: _wait(state, patience),
+                retry=retry_if_exception_type(_Again),
+                before_sleep=self._before_sleep,
+                reraise=True,
+            ):
+                with attempt:
+                    return self._read(await self._send(method, path, headers, body))
+        except _Again as again:
+            raise Unreachable(f"no answer from {self.url} within {patience:g} s: {again}") from None
+        raise AssertionError("unreachable: tenacity returns or raises")
+
+    def _before_sleep(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        self._on_wait(f"{self.url}: {error}")
+
+    async def _send(
+        self, method: str, path: str, headers: dict[str, str], body: dict[str, Any] | None
+    ) -> httpx.Response:
+        try:
+            return await self._http.request(method, self.url + path, headers=headers, json=body)
+        except httpx.TimeoutException:
+            raise _Again("it took too long to answer") from None
+        except httpx.TransportError as error:
+            raise _Again(_reason(error)) from None
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+            raise CommandError(f"{self.url!r} is not the URL of a service (--url): {error}") from None
+
+    def _read(self, response: httpx.Response) -> dict[str, Any]:
+        """The JSON of a good answer. Raises _Again or CommandError for any other."""
+        answer = _json(response)
+        if response.is_success and answer is not None:
+            return answer
+        problem = answer or {}
+        if response.status_code in REPEATABLE or problem.get("retryable"):
+            reason = problem.get("detail") or f"it answered {response.status_code}"
+            raise _Again(str(reason), _seconds(response.headers.get("retry-after")))
+        if answer is None:
+            raise CommandError(f"{self.url} answered {response.status_code} and no JSON: is it this service?")
+        raise CommandError(problem_text(response.status_code, problem, key_from=self._key_from))
+
+
+def _wait(state: RetryCallState, patience: float) -> float:
+    """What the service asked for, at least the backoff, and never beyond the end of our patience."""
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.after + random.uniform(0, 0.1) if isinstance(error, _Again) and error.after else 0.0  # noqa: S311
+    left = max(0.05, patience - (state.seconds_since_start or 0.0))
+    return min(max(asked, _BACKOFF(state)), left)
+
+
+def _reason(error: httpx.TransportError) -> str:
+    if isinstance(error, httpx.ConnectError):
+        return f"it cannot be reached ({error})"
+    return f"the connection was cut ({str(error) or type(error).__name__})"
+
+
+def _seconds(text: str | None) -> float:
+    return float(text) if text is not None and text.isascii() and text.isdigit() else 0.0
+
+
+def _json(response: httpx.Response) -> dict[str, Any] | None:
+    try:
+        answer = response.json()
+    except ValueError:
+        return None
+    return answer if isinstance(answer, dict) else None
