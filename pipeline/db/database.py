@@ -71,7 +71,9 @@ class Database:
             with self.engine.connect() as connection:
                 return query(self._begin_read(connection))
         except DBAPIError as error:
-            raise translate(error) from error
+            if (ours := translate(error)) is not error:
+                raise ours from error
+            raise
 
     def _begin_read(self, connection: Connection) -> Tx:
         """Closing the connection rolls back, so nothing that a reader did is kept."""

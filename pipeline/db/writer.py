@@ -130,7 +130,9 @@ class Writer:
                 self._refuse_broken(connection)
             except BaseException as error:
                 _roll_back(connection)
-                raise (translate(error) if isinstance(error, DBAPIError) else error) from error
+                if isinstance(error, DBAPIError) and (ours := translate(error)) is not error:
+                    raise ours from error
+                raise
             self._commit(connection)
 
     def _connect(self) -> Connection:
