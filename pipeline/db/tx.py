@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 Row = dict[str, Any]
 
-_NAMED = re.compile(r"(?<![:\w]):([a-z_]+)")
+_NAMED = re.compile(r"(?<![:\w]):([a-z_][a-z0-9_]*)")
 
 
 @lru_cache(maxsize=512)
