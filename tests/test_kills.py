@@ -34,6 +34,9 @@ pytestmark = pytest.mark.anyio
 
 GENERATIONS = 200
 KILLS = 10
+SPEED = 15.0
+IN_FLIGHT = 20
+"""Two seconds per generation and twenty at a time: the work outlasts the kills."""
 TERMINAL = {"completed", "failed", "cancelled"}
 
 
@@ -66,7 +69,7 @@ async def open_stage(folder: Path, mode: str) -> AsyncIterator[tuple[Service, ht
     received: list[Received] = []
     receiver = create_receiver([secret], on_event=received.append, now=time.time)
     async with (
-        MockServer(create_mock(folder / "mock.db", speed=20.0)) as mock,
+        MockServer(create_mock(folder / "mock.db", speed=SPEED)) as mock,
         HttpServer(receiver, "127.0.0.1", 0) as hook,
         httpx.AsyncClient(base_url=mock.url) as provider,
     ):
@@ -77,9 +80,10 @@ async def open_stage(folder: Path, mode: str) -> AsyncIterator[tuple[Service, ht
             "provider": "mock",
             "mock_url": mock.url,
             "mock_recovery": mode,
-            "mock_speed": 20.0,
+            "mock_speed": SPEED,
             "webhook_url": f"http://127.0.0.1:{hook.port}/hook",
             "webhook_schedule": "0,0.2,0.5,1,1,1,1,1",
+            "max_in_flight": IN_FLIGHT,
             "lease": 1.5,
             "submit_timeout": 2,
             "log_format": "json",
@@ -121,15 +125,24 @@ async def submit(api: httpx.AsyncClient, number: int) -> str:
         await asyncio.sleep(0.1)
 
 
-async def kill_often(service: Service, dice: random.Random) -> None:
-    """Kill and start again, at random moments."""
+async def kill_often(service: Service, api: httpx.AsyncClient, dice: random.Random) -> None:
+    """Kill it at a random moment of its work, and start it again."""
     for _ in range(KILLS):
-        await asyncio.sleep(dice.uniform(0.7, 1.6))
+        await eventually(lambda: answers(api), bool, 20)
+        await asyncio.sleep(dice.uniform(0.1, 1.2))
         await service.end(signal.SIGKILL)
         await service.start()
 
 
-async def all_ended(api: httpx.AsyncClient) -> list[dict[str, Any]]:
+async def answers(api: httpx.AsyncClient) -> bool:
+    """Whether the service is up."""
+    try:
+        return (await api.get("/readyz")).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+async def listed(api: httpx.AsyncClient) -> list[dict[str, Any]]:
     """Every generation by the API's own list."""
     found: list[dict[str, Any]] = []
     cursor = None
@@ -148,11 +161,11 @@ async def all_ended(api: httpx.AsyncClient) -> list[dict[str, Any]]:
 async def run(folder: Path, mode: str, seed: int) -> dict[str, Any]:
     """The whole drill; the seed is in the test's name."""
     async with open_stage(folder, mode) as (service, api, provider, received):
-        killer = asyncio.create_task(kill_often(service, random.Random(seed)))
+        killer = asyncio.create_task(kill_often(service, api, random.Random(seed)))
         ids = await asyncio.gather(*(submit(api, number) for number in range(GENERATIONS)))
         await killer
         generations = await eventually(
-            lambda: all_ended(api),
+            lambda: listed(api),
             lambda seen: len(seen) >= GENERATIONS and all(g["status"] in TERMINAL for g in seen),
             60,
         )

@@ -129,13 +129,13 @@ def _consequences(decision: Decision, now: int) -> tuple[dict[str, object], Even
     """The columns that a decision sets, and the event that it is worth."""
     match decision:
         case Complete():
-            return _end(GenerationStatus.COMPLETED, now) | {"progress": 1.0}, EventType.COMPLETED
+            return _end(GenerationStatus.COMPLETED, now) | _NO_ERROR | {"progress": 1.0}, EventType.COMPLETED
         case Cancel():
             return _end(GenerationStatus.CANCELLED, now), EventType.CANCELLED
         case Fail(fault) | DeadLetter(fault):
             return _end(GenerationStatus.FAILED, now) | _error(fault), EventType.FAILED
         case Advance(step):
-            return {"status": GenerationStatus.PROCESSING, "stage": STAGE_OF_STEP[step]}, None
+            return {"status": GenerationStatus.PROCESSING, "stage": STAGE_OF_STEP[step]} | _NO_ERROR, None
         case Hold(_, fault):
             return {"status": GenerationStatus.PROCESSING, "stage": Stage.HELD} | _error(fault), EventType.HELD
         case Requeue():
@@ -145,6 +145,9 @@ def _consequences(decision: Decision, now: int) -> tuple[dict[str, object], Even
 
 def _end(status: GenerationStatus, now: int) -> dict[str, object]:
     return {"status": status, "stage": None, "finished_at": now}
+
+
+_NO_ERROR: dict[str, object] = {"error_code": None, "error_message": None, "error_retryable": None}
 
 
 def _error(fault: Fault) -> dict[str, object]:
