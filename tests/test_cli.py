@@ -1,5 +1,6 @@
 """The `dailies` command, as real processes: what it prints, and how it ends."""
 
+import io
 import json
 import os
 import re
@@ -12,10 +13,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+from rich.console import Console
 
 from pipeline.cli.base import CommandError
 from pipeline.cli.demo import DemoSettings, prepare
 from pipeline.cli.ports import free_port
+from pipeline.cli.watch import display
 from pipeline.cli.words import problem_text, ranges
 from pipeline.config import Settings
 from pipeline.media import probe
@@ -202,6 +205,23 @@ def test_a_service_that_is_not_there_is_3_and_says_how_to_repeat(tmp_path):
     assert "--idempotency-key" in answer.stderr
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--url", "localhost:8000"), "'localhost:8000' is not the URL of a service"),
+        (("--key", "schlüssel"), "characters that cannot be sent"),
+        (("--image", "/nowhere.png"), "--image /nowhere.png: No such file"),
+        (("--image", __file__), "neither PNG, JPEG nor WebP"),
+        (("--metadata", "scene"), "is written NAME=VALUE"),
+        (("--priority", "11"), "1<=x<=10"),
+    ],
+)
+def test_what_cannot_be_sent_is_refused_at_once(tmp_path, options, words):
+    answer = Place(tmp_path).run("submit", "a red fox", *options)
+    assert answer.returncode == 2
+    assert words in answer.stderr
+
+
 # --- starting and stopping -------------------------------------------------------------------------------------------
 
 
@@ -367,6 +387,17 @@ def test_settings_of_the_demo_read_no_environment(monkeypatch):
 )
 def test_ranges_are_short(values, words):
     assert ranges(values) == words
+
+
+def test_a_terminal_gets_a_bar_and_the_finished_stages_above_it():
+    console = Console(file=io.StringIO(), force_terminal=True, width=80)
+    with display(console) as shown:
+        shown.show({"status": "queued", "stage": "waiting", "progress": None})
+        shown.note("waiting took 0.04 s")
+        shown.show({"status": "processing", "stage": "generating", "progress": 43})
+    printed = console.file.getvalue()
+    for words in ("waiting took 0.04 s", "generating", " 43%", "0:00:0"):
+        assert words in printed
 
 
 def test_an_error_of_the_service_names_the_line_in_its_log():

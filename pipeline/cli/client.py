@@ -94,12 +94,14 @@ class Client:
     ) -> httpx.Response:
         try:
             return await self._http.request(method, self.url + path, headers=headers, json=body)
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+            raise CommandError(f"{self.url!r} is not the URL of a service (--url): {error}") from None
+        except (httpx.LocalProtocolError, UnicodeEncodeError):
+            raise CommandError("the key or a text holds characters that cannot be sent") from None
         except httpx.TimeoutException:
             raise _Again("it took too long to answer") from None
         except httpx.TransportError as error:
             raise _Again(_reason(error)) from None
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-            raise CommandError(f"{self.url!r} is not the URL of a service (--url): {error}") from None
 
     def _read(self, response: httpx.Response) -> dict[str, Any]:
         """The JSON of a good answer. Raises _Again or CommandError for any other."""
