@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.house import House, open_house
+from tests.pipeline.api.settings import SETTINGS
 
 
 @pytest.fixture(scope="module")
@@ -19,9 +20,20 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="module")
 async def house(anyio_backend: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
     """API, mock and receiver; nothing is ever taken from the queue."""
-    settings = {"webhook_hosts": "hooks.example.com,::1", "max_body_bytes": 300_000, "max_image_bytes": 100_000}
-    async with open_house(tmp_path_factory.mktemp("house"), work=False, **settings) as found:
+    async with open_house(tmp_path_factory.mktemp("house"), work=False, **SETTINGS) as found:
         yield found
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+async def house_on_each_engine(
+    anyio_backend: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[House]:
+    """The same on both databases; modules whose tests reach the database call it `house`."""
+    maker = request.getfixturevalue("sqlite_places" if request.param == "sqlite" else "postgres_server")
+    with maker.new() as place:
+        settings = SETTINGS | {"database_url": place.url}
+        async with open_house(tmp_path_factory.mktemp("house"), work=False, **settings) as found:
+            yield found
 
 
 @pytest.fixture

@@ -9,6 +9,12 @@ from tests.house import House
 
 pytestmark = pytest.mark.anyio
 
+
+@pytest.fixture(scope="module")
+def house(house_on_each_engine):
+    return house_on_each_engine
+
+
 HOUR_MS = 3_600_000
 
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.house import House, open_house
+from tests.pipeline.api.settings import SETTINGS
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def house(house_on_each_engine):
+    return house_on_each_engine
 
 
 async def cancel(house: House, generation_id: str) -> tuple[int, dict]:
@@ -35,8 +43,8 @@ async def test_what_is_unknown_cannot_be_cancelled(house):
     assert (status, body["code"]) == (404, "not_found")
 
 
-async def test_what_runs_is_cancelled_with_the_next_turn(tmp_path):
-    async with open_house(tmp_path, speed=1) as house:
+async def test_what_runs_is_cancelled_with_the_next_turn(tmp_path, place):
+    async with open_house(tmp_path, speed=1, **SETTINGS | {"database_url": place.url}) as house:
         made = await house.submit("x")
         await house.reached(made["id"], "generating")
         status, body = await cancel(house, made["id"])
@@ -46,5 +54,22 @@ async def test_what_runs_is_cancelled_with_the_next_turn(tmp_path):
         assert ended["status"] == "cancelled"
         assert await cancel(house, made["id"]) == (200, ended)
         assert terminal_events(house, made["id"]) == ["generation.cancelled"]
-        timeline = await house.timeline(made["id"])
-        assert timeline.count("cancel.requested") == 1
+        assert (await house.timeline(made["id"])).count("cancel.requested") == 1
+
+
+async def test_a_cancel_at_any_moment_leaves_one_end(tmp_path, place):
+    """Whatever a cancel meets on its way, what was answered as ended stays so, and one event tells of the end."""
+    async with open_house(tmp_path, **SETTINGS | {"database_url": place.url}) as house:
+
+        async def at_some_moment(n: int) -> tuple[int, dict]:
+            made = await house.submit(f"fox {n}")
+            await asyncio.sleep(n * 0.03)  # moments spread over a whole generation: nothing is waited for
+            return await cancel(house, made["id"])
+
+        answers = await asyncio.gather(*(at_some_moment(n) for n in range(16)))
+        for status, answer in answers:
+            ended = await house.ended(answer["id"])
+            assert ended["status"] in {"cancelled", "completed"}
+            if status == 200:
+                assert (ended["status"], ended["completedAt"]) == (answer["status"], answer["completedAt"])
+            assert terminal_events(house, answer["id"]) == [f"generation.{ended['status']}"]

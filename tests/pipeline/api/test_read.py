@@ -12,6 +12,11 @@ from tests.house import House
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture(scope="module")
+def house(house_on_each_engine):
+    return house_on_each_engine
+
+
 async def ids(house: House, **params: str) -> set[str]:
     response = await house.api.get("/api/generations", params={"limit": "100"} | params)
     assert response.status_code == 200, response.text

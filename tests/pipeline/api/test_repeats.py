@@ -11,9 +11,15 @@ import pytest
 
 from pipeline.app import make_api, open_plant
 from pipeline.server import HttpServer
-from tests.house import House, make_settings
+from tests.house import House
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def house(house_on_each_engine):
+    return house_on_each_engine
+
 
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(100)).decode()
 PICTURE = {"prompt": "x", "parameters": {"image": {"data": PNG, "mimeType": "image/png"}}}
@@ -153,11 +159,10 @@ async def test_a_refused_repetition_stores_no_picture(house, name):
     assert inputs(house) == before
 
 
-async def test_two_processes_on_one_file_make_one(house, name, tmp_path):
+async def test_two_processes_on_one_database_make_one(house, name):
     """A second API with its own writer, as `dailies api` started twice."""
     async with AsyncExitStack() as stack:
-        folder = house.plant.settings.data_dir
-        plant = await stack.enter_async_context(open_plant(make_settings(folder, port=1)))
+        plant = await stack.enter_async_context(open_plant(house.plant.settings))
         server = await stack.enter_async_context(HttpServer(make_api(plant), "127.0.0.1", 0))
         other = await stack.enter_async_context(
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", timeout=10)
