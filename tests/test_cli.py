@@ -13,8 +13,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
+from pipeline.cli import main
 from pipeline.cli.base import CommandError
 from pipeline.cli.demo import DemoSettings, prepare
 from pipeline.cli.ports import free_port
@@ -108,9 +110,9 @@ def service(tmp_path_factory):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself_with_an_example(tmp_path, command):
-    answer = Place(tmp_path).run(command, "--help")
-    assert answer.returncode == 0
+def test_every_command_explains_itself_with_an_example(command):
+    answer = CliRunner().invoke(main, [command, "--help"], prog_name="dailies")
+    assert answer.exit_code == 0
     assert f"Usage: dailies {command}" in answer.stdout
     assert f"Example:\n    dailies {command}" in answer.stdout
 
@@ -216,9 +218,11 @@ def test_a_service_that_is_not_there_is_3_and_says_how_to_repeat(tmp_path):
         (("--priority", "11"), "1<=x<=10"),
     ],
 )
-def test_what_cannot_be_sent_is_refused_at_once(tmp_path, options, words):
-    answer = Place(tmp_path).run("submit", "a red fox", *options)
-    assert answer.returncode == 2
+def test_what_cannot_be_sent_is_refused_at_once(tmp_path, monkeypatch, options, words):
+    monkeypatch.chdir(tmp_path)
+    place = Place(tmp_path)
+    answer = CliRunner(env=place.env).invoke(main, ["submit", "a red fox", *options])
+    assert answer.exit_code == 2
     assert words in answer.stderr
 
 
