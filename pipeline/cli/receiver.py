@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 import click
 
@@ -16,6 +17,12 @@ from webhooks.signing import InvalidSecret, parse_secret
 
 DEFAULT_PATH = "/api/webhooks/worker"
 SHOWN_HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature", "content-type", "user-agent")
+
+
+def default_port() -> int:
+    """The port that WEBHOOK_URL names, where webhooks will come."""
+    url = urlsplit(settings_or_exit().webhook_url or "http://localhost:3000")
+    return url.port or (443 if url.scheme == "https" else 80)
 
 
 def receiver_secrets(given: Sequence[str]) -> tuple[str, ...]:

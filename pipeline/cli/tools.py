@@ -62,14 +62,14 @@ def _fault_table() -> str:
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(0, 65535), default=3000, show_default=True, help="0: a free one.")
+@click.option("--port", type=click.IntRange(0, 65535), help="0: a free one; else the port of WEBHOOK_URL.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
 @click.option("--path", help="Answer 404 on any other path, such as /api/webhooks/worker; else any path is taken.")
 @click.option("--secret", "secrets", multiple=True, help="whsec_...; else WEBHOOK_SECRET, else DATA_DIR/secrets.")
-def receive(port: int, host: str, path: str | None, secrets: tuple[str, ...]) -> None:
+def receive(port: int | None, host: str, path: str | None, secrets: tuple[str, ...]) -> None:
     """Receive webhooks: verify each and print it. For development.
 
-    Answers 204 to what verifies and 401 to what does not; http://localhost:3000/ shows what came. In the same directory
+    Answers 204 to what verifies and 401 to what does not; its page shows what came. In the same directory
     as `dailies serve` it knows the secret by itself.
 
     Exit codes: 0 after Ctrl-C, 2 if it cannot start.
@@ -79,9 +79,10 @@ def receive(port: int, host: str, path: str | None, secrets: tuple[str, ...]) ->
       dailies receive
       dailies receive --port 4000 --secret whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw
     """
-    from pipeline.cli.receiver import receiver_secrets, run_receiver  # noqa: PLC0415
+    from pipeline.cli.receiver import default_port, receiver_secrets, run_receiver  # noqa: PLC0415
 
-    run_loop(run_receiver(receiver_secrets(secrets), host=host, port=port, path=path), fast=True)
+    chosen = default_port() if port is None else port
+    run_loop(run_receiver(receiver_secrets(secrets), host=host, port=chosen, path=path), fast=True)
 
 
 @click.command()
