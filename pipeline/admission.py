@@ -1,7 +1,8 @@
 """Admission: who starts next. It alone moves jobs from `waiting` to `pending`; deliveries do not pass here.
 
-Order: by `sort_at`, which is the time of arrival minus a head start for priority. So a high priority goes first, and nothing
-that arrives later than the largest head start can overtake: whatever waits is taken in the end. What is in flight is counted
+Order: by `sort_at`, which is the time of arrival minus a head start for priority. So a high priority goes first, and
+nothing that arrives later than the largest head start can overtake: whatever waits is taken in the end. What is in
+flight is counted
 from rows while the lane's row is held, never kept as a counter that could drift.
 """
 

@@ -33,6 +33,7 @@ from pipeline.outbox import Outbox, set_default_endpoint
 from pipeline.spool import Spool
 from pipeline.storage import Storage, create_storage
 from pipeline.telemetry import emit
+from pipeline.turn import Handler
 from pipeline.wake import Doorbell
 from pipeline.worker import Identity, Limits, Worker
 from pipeline.workflow import Parts, Policies, Workflow
@@ -91,8 +92,8 @@ def resolve_secrets(settings: Settings) -> Secrets:
             f"{' and '.join(missing)} must be set, since {why}: `openssl rand -base64 32` makes one"
             " (put `whsec_` in front of a WEBHOOK_SECRET)"
         )
-    signing = _plain(settings.secret_key) or (local_secret(path, "SECRET_KEY", os.urandom(32).hex()),)
-    webhook = _plain(settings.webhook_secret) or (local_secret(path, "WEBHOOK_SECRET", new_secret(os.urandom)),)
+    signing = _plain(settings.secret_key) or (local_secret(path, "SECRET_KEY", lambda: os.urandom(32).hex()),)
+    webhook = _plain(settings.webhook_secret) or (local_secret(path, "WEBHOOK_SECRET", lambda: new_secret(os.urandom)),)
     for secret in webhook:
         try:
             parse_secret(secret)
@@ -106,7 +107,8 @@ def _plain(values: Sequence[SecretStr]) -> tuple[str, ...]:
 
 
 def check_exposure(settings: Settings) -> None:
-    """Refuse to be reachable from elsewhere without a key, or with a provider that only pretends. Raises SettingsError."""
+    """Refuse to be reachable from elsewhere without a key, or with a provider that only pretends. Raises
+    SettingsError."""
     if settings.on_loopback:
         return
     if not settings.api_key:
@@ -270,7 +272,7 @@ def make_worker(plant: Plant) -> Worker:
         drain_timeout=settings.drain_timeout,
     )
     maintenance = Maintenance(plant.db, plant.storage, plant.spool, plant.clock, keep=settings.prune_after)
-    handlers = {JobKind.GENERATION: make_workflow(plant), JobKind.DELIVERY: plant.outbox}
+    handlers: dict[JobKind, Handler] = {JobKind.GENERATION: make_workflow(plant), JobKind.DELIVERY: plant.outbox}
     return Worker(
         plant.db, plant.doorbell, handlers, limits, plant.identity, plant.clock, maintain=maintenance.run_if_due
     )
@@ -306,8 +308,8 @@ def _notices(plant: Plant) -> list[str]:
         found.append("PROVIDER=mock: videos are test pictures and nothing is charged")
     if webhook_is_blocked(settings):
         found.append(
-            f"WEBHOOK_URL={settings.webhook_url} is on this machine and ALLOWED_NETWORKS does not allow that: no webhook"
-            " will be sent; set ALLOWED_NETWORKS=127.0.0.0/8,::1/128 for development, as .env.example does"
+            f"WEBHOOK_URL={settings.webhook_url} is on this machine and ALLOWED_NETWORKS does not allow that: no"
+            " webhook will be sent; set ALLOWED_NETWORKS=127.0.0.0/8,::1/128 for development, as .env.example does"
         )
     return found
 

@@ -9,9 +9,7 @@ from collections.abc import Callable
 class Clock:
     """Milliseconds and seconds of the database's clock. It starts from the host's and is set right by every claim."""
 
-    def __init__(
-        self, monotonic: Callable[[], float] = time.monotonic, host: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic, host: Callable[[], float] = time.time) -> None:
         self.monotonic = monotonic
         self._offset = host() - monotonic()
 

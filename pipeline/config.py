@@ -1,4 +1,5 @@
-"""Settings: the only reader of the environment. Every one is listed in `.env.example`, which a test compares with this file."""
+"""Settings: the only reader of the environment. Every one is listed in `.env.example`, which a test compares with this
+file."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ class SettingsError(Exception):
 
 
 class Settings(BaseSettings):
-    """Everything that can be set, with its default. Names on the outside are the field names in capitals; times are in seconds."""
+    """Everything that can be set, with its default. Names on the outside are the field names in capitals; times are in
+    seconds."""
 
     model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True)
 

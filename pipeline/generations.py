@@ -132,7 +132,7 @@ def repeated(tx: Tx, tenant: str, request: GenerationCreate, idempotency_key: st
 def find(tx: Tx, tenant: str, reference: str) -> Row | None:
     """A generation by our id (`gen_...`) or by the app's own."""
     return tx.one(
-        f"SELECT * FROM generation WHERE tenant_id = :tenant AND {_id_column(reference)} = :reference",  # noqa: S608
+        f"SELECT * FROM generation WHERE tenant_id = :tenant AND {_id_column(reference)} = :reference",
         {"tenant": tenant, "reference": reference},
     )
 

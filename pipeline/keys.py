@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
 import hmac
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 HASH = hashlib.sha256
@@ -48,14 +50,26 @@ class Signer:
         return base64.urlsafe_b64encode(digest[:24]).decode()
 
 
-def local_secret(path: Path, name: str, make: str) -> str:
-    """The secret `name` from the file at `path` (mode 0600); `make` is written there the first time."""
-    known = json.loads(path.read_text()) if path.exists() else {}
-    if name not in known:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        known[name] = make
-        part = path.with_name(f"{path.name}.{os.getpid()}")
-        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            json.dump(known, file, indent=2)
-        os.replace(part, path)
-    return str(known[name])
+def local_secret(path: Path, name: str, make: Callable[[], str]) -> str:
+    """The secret `name` from the file at `path` (mode 0600); what `make` returns is kept there the first time.
+
+    Two processes that start at once agree on one secret.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(path.with_name(f"{path.name}.lock")):
+        known = json.loads(path.read_text()) if path.exists() else {}
+        if name not in known:
+            known[name] = make()
+            part = path.with_name(f"{path.name}.part")
+            with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+                json.dump(known, file, indent=2)
+            os.replace(part, path)
+        return str(known[name])
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Hold a lock file; whoever else wants it waits."""
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

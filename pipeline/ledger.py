@@ -1,8 +1,9 @@
 """Money: the only writer of `submission`, one row per possibly-paid call.
 
-Decisions are fenced; facts about money are not. What a provider answered is written by token, whoever holds the job by then:
-each of those functions is idempotent and may be repeated until it commits. An intent is written under the fence, before the
-call; the unique index allows one open submission per generation, so a second paid call cannot even be intended.
+Decisions are fenced; facts about money are not. What a provider answered is written by token, whoever holds the job by
+then: each of those functions is idempotent and may be repeated until it commits. An intent is written under the fence,
+before the call; the unique index allows one open submission per generation, so a second paid call cannot even be
+intended.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def open_submissions(tx: Tx, generation_ids: list[str]) -> dict[str, Row]:
 
 def open_submission(tx: Tx, generation_id: str) -> Row | None:
     """The one submission of a generation that may still cost or yield something."""
-    return tx.one(f"SELECT * FROM submission WHERE generation_id = :id AND {_OPEN}", {"id": generation_id})  # noqa: S608
+    return tx.one(f"SELECT * FROM submission WHERE generation_id = :id AND {_OPEN}", {"id": generation_id})
 
 
 def latest(tx: Tx, generation_id: str) -> Row | None:
@@ -82,12 +83,13 @@ def count(tx: Tx, generation_id: str, run: int) -> int:
 def accept(tx: Tx, token: str, operation: Operation) -> bool:
     """The provider took the work. Repairs a submission that was already unknown or abandoned. True if this wrote it.
 
-    Where a later submission of the same generation is open by now, the old one keeps its outcome but learns its operation, so
-    that the ledger still shows what was paid for. A cost that was written before this was known is withdrawn.
+    Where a later submission of the same generation is open by now, the old one keeps its outcome but learns its
+    operation, so that the ledger still shows what was paid for. A cost that was written before this was known is
+    withdrawn.
     """
     return bool(
         tx.run(
-            "UPDATE submission SET operation_id = :operation_id, operation = :operation, answered_at = :now,"  # noqa: S608
+            "UPDATE submission SET operation_id = :operation_id, operation = :operation, answered_at = :now,"
             f" outcome = CASE WHEN {_ANOTHER_IS_OPEN} THEN outcome ELSE 'accepted' END,"
             f" closed_at = CASE WHEN {_ANOTHER_IS_OPEN} THEN closed_at END,"
             " billed = 'unknown', cost_micros = NULL WHERE token = :token AND operation_id IS NULL",
@@ -137,7 +139,8 @@ def succeed(tx: Tx, token: str, cost_micros: int | None) -> None:
 
 
 def fail(tx: Tx, token: str, error: ProviderError, cost_micros: int | None = None) -> None:
-    """The provider ended the work without a result, or was asked to stop it; `error.billed` says what is known of the charge."""
+    """The provider ended the work without a result, or was asked to stop it; `error.billed` says what is known of the
+    charge."""
     billed = {True: "yes", False: "no", None: "unknown"}[error.billed]
     cost = 0 if error.billed is False else cost_micros
     _close(
@@ -171,7 +174,8 @@ def _close(
 
 
 def add_candidate(tx: Tx, token: str, operation_id: str) -> None:
-    """A callback named an operation for a call whose answer we lack: remembered, and believed only after a poll of our own."""
+    """A callback named an operation for a call whose answer we lack: remembered, and believed only after a poll of our
+    own."""
     tx.run(
         "UPDATE submission SET candidate_operation_id = :operation_id"
         " WHERE token = :token AND operation_id IS NULL AND outcome IN ('intended', 'unknown')",

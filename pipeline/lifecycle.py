@@ -1,7 +1,7 @@
 """Every status, every legal move, what a run of code can end in, and what follows from it. Pure: standard library only.
 
-A turn ends in an Outcome (what happened); `decide` turns it into a Decision (what the queue does). Decisions carry delays in
-seconds, never dates: the queue adds them to the database's clock.
+A turn ends in an Outcome (what happened); `decide` turns it into a Decision (what the queue does). Decisions carry
+delays in seconds, never dates: the queue adds them to the database's clock.
 """
 
 from __future__ import annotations
@@ -136,7 +136,8 @@ class NotYet:
 
 @dataclass(frozen=True, slots=True)
 class Busy:
-    """Surely nothing was taken and nobody is to blame (rate limit, pause): give up the place and wait; costs no attempt."""
+    """Surely nothing was taken and nobody is to blame (rate limit, pause): give up the place and wait; costs no
+    attempt."""
 
     fault: Fault
     after: float = 0.0
@@ -245,7 +246,8 @@ Decision = Complete | Advance | Snooze | Retry | Hold | Requeue | Fail | DeadLet
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """When to try again. `schedule` gives the waits one by one; without it they double from `base` up to `cap` seconds."""
+    """When to try again. `schedule` gives the waits one by one; without it they double from `base` up to `cap`
+    seconds."""
 
     max_attempts: int
     base: float = 2.0
@@ -253,7 +255,8 @@ class RetryPolicy:
     schedule: Sequence[float] = ()
 
     def delay(self, attempts: int, jitter: float) -> float:
-        """Seconds to wait after so many failed attempts (1 or more); `jitter` in 0..1 spreads it by a fifth either way."""
+        """Seconds to wait after so many failed attempts (1 or more); `jitter` in 0..1 spreads it by a fifth either
+        way."""
         if self.schedule:
             wait = self.schedule[min(attempts, len(self.schedule) - 1)]
         else:
@@ -265,7 +268,7 @@ POISON_CLAIMS = 8
 """A job that was claimed so often without a record kills its workers, or they never get so far: it is dead."""
 
 
-def decide(  # noqa: PLR0911 - one line per outcome is the table
+def decide(
     outcome: Outcome, *, step: Step, attempts: int, policy: RetryPolicy, cancel_requested: bool, jitter: float
 ) -> Decision:
     """What follows from an outcome. `attempts` counts the failures of this step so far."""
@@ -298,9 +301,11 @@ def decide(  # noqa: PLR0911 - one line per outcome is the table
 
 
 def _decide_cancelled(outcome: Outcome, step: Step, attempts: int, policy: RetryPolicy, jitter: float) -> Decision:
-    """A finished job stays finished; work that the provider holds is stopped there by the next turn; all else ends here.
+    """A finished job stays finished; work that the provider holds is stopped there by the next turn; all else ends
+    here.
 
-    The next turn comes at once by itself: a cancel during a turn moves `wake_seq`, and `queue.acknowledge` acts on that.
+    The next turn comes at once by itself: a cancel during a turn moves `wake_seq`, and `queue.acknowledge` acts on
+    that.
     """
     match outcome:
         case Done(None):

@@ -1,4 +1,5 @@
-"""Maintenance: delete finished jobs and old events after their time, sweep the spool, abort uploads that nobody finishes."""
+"""Maintenance: delete finished jobs and old events after their time, sweep the spool, abort uploads that nobody
+finishes."""
 
 from __future__ import annotations
 

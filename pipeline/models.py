@@ -1,7 +1,8 @@
-"""The tables. Times are integers: milliseconds since 1970 by the database's clock. Money is integer micro-USD. JSON is text.
+"""The tables. Times are integers: milliseconds since 1970 by the database's clock. Money is integer micro-USD. JSON is
+text.
 
-`queue` alone writes `job`, `ledger` alone writes `submission`, `outbox` alone writes `webhook_*`. The migrations create what is
-declared here; a test compares the two.
+`queue` alone writes `job`, `ledger` alone writes `submission`, `outbox` alone writes `webhook_*`. The migrations
+create what is declared here; a test compares the two.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _Args = tuple[object, ...]
 
 
 def _text(*, nullable: bool = False, primary_key: bool = False, default: str | None = None) -> str:
-    return Field(sa_type=Text, nullable=nullable, primary_key=primary_key, default=default)  # type: ignore[return-value]
+    return Field(sa_type=Text, nullable=nullable, primary_key=primary_key, default=default)  # type: ignore[no-any-return]
 
 
 def _opt_text() -> str | None:
@@ -36,7 +37,7 @@ class Generation(SQLModel, table=True):
     """What a client asked for, and what came of it."""
 
     __tablename__ = "generation"
-    __table_args__: ClassVar[_Args] = (  # type: ignore[assignment]
+    __table_args__: ClassVar[_Args] = (
         UniqueConstraint("tenant_id", "idempotency_key", name="generation_idempotency_key"),
         UniqueConstraint("tenant_id", "client_id", name="generation_client_id"),
         CheckConstraint("status <> 'completed' OR video_sha256 IS NOT NULL", name="generation_completed_has_video"),
@@ -96,7 +97,7 @@ class Job(SQLModel, table=True):
     """A row of the queue: whose turn is next, when, and who holds it. Kept under 300 bytes."""
 
     __tablename__ = "job"
-    __table_args__: ClassVar[_Args] = (  # type: ignore[assignment]
+    __table_args__: ClassVar[_Args] = (
         UniqueConstraint("kind", "subject_id", name="job_subject"),
         CheckConstraint("(status = 'processing') = (locked_by IS NOT NULL)", name="job_lease"),
         Index(
@@ -171,7 +172,7 @@ class Submission(SQLModel, table=True):
     """One possibly-paid call. At most one open submission per generation: the index forbids a second."""
 
     __tablename__ = "submission"
-    __table_args__: ClassVar[_Args] = (  # type: ignore[assignment]
+    __table_args__: ClassVar[_Args] = (
         UniqueConstraint("token", name="submission_token"),
         CheckConstraint(
             "outcome NOT IN ('accepted', 'succeeded') OR operation_id IS NOT NULL", name="submission_operation"
@@ -226,7 +227,7 @@ class WebhookEvent(SQLModel, table=True):
     """Something that happened; the body is frozen once. One terminal event per run: the index forbids a second."""
 
     __tablename__ = "webhook_event"
-    __table_args__: ClassVar[_Args] = (  # type: ignore[assignment]
+    __table_args__: ClassVar[_Args] = (
         Index(
             "webhook_event_terminal",
             "generation_id",
@@ -253,9 +254,16 @@ class WebhookDelivery(SQLModel, table=True):
     """One event on its way to one place."""
 
     __tablename__ = "webhook_delivery"
-    __table_args__: ClassVar[_Args] = (  # type: ignore[assignment]
+    __table_args__: ClassVar[_Args] = (
         UniqueConstraint("event_id", "endpoint_id", "redelivery", name="webhook_delivery_once"),
         Index("webhook_delivery_list", "tenant_id", "id"),
+        Index("webhook_delivery_event", "event_id"),
+        Index(
+            "webhook_delivery_finished",
+            "finished_at",
+            postgresql_where=text("finished_at IS NOT NULL"),
+            sqlite_where=text("finished_at IS NOT NULL"),
+        ),
     )
 
     id: str = _text(primary_key=True)
@@ -277,9 +285,7 @@ class WebhookAttempt(SQLModel, table=True):
     """One try of a delivery: what was answered, in how many milliseconds, and what to do about it."""
 
     __tablename__ = "webhook_attempt"
-    __table_args__: ClassVar[_Args] = (  # type: ignore[assignment]
-        Index("webhook_attempt_delivery", "delivery_id", "id"),
-    )
+    __table_args__: ClassVar[_Args] = (Index("webhook_attempt_delivery", "delivery_id", "id"),)
 
     id: str = _text(primary_key=True)
     tenant_id: str = _text()
@@ -299,9 +305,7 @@ class CallbackRow(SQLModel, table=True):
     """A provider's ring, kept once per provider event."""
 
     __tablename__ = "callback"
-    __table_args__: ClassVar[_Args] = (  # type: ignore[assignment]
-        UniqueConstraint("provider", "event_id", name="callback_event"),
-    )
+    __table_args__: ClassVar[_Args] = (UniqueConstraint("provider", "event_id", name="callback_event"),)
 
     id: str = _text(primary_key=True)
     provider: str = _text()
@@ -316,9 +320,7 @@ class Timeline(SQLModel, table=True):
     """What happened to a generation, for people. Append-only."""
 
     __tablename__ = "timeline"
-    __table_args__: ClassVar[_Args] = (  # type: ignore[assignment]
-        Index("timeline_generation", "generation_id", "id"),
-    )
+    __table_args__: ClassVar[_Args] = (Index("timeline_generation", "generation_id", "id"),)
 
     id: int | None = Field(default=None, primary_key=True, sa_type=BigInteger().with_variant(Integer(), "sqlite"))
     generation_id: str = _text()

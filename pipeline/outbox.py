@@ -1,5 +1,5 @@
-"""The outbox: the only writer of `webhook_*`. An event is recorded in the transaction of the change that it tells of; each
-place that wants it gets a delivery, which is a job of the same queue.
+"""The outbox: the only writer of `webhook_*`. An event is recorded in the transaction of the change that it tells of;
+each place that wants it gets a delivery, which is a job of the same queue.
 """
 
 from __future__ import annotations
@@ -93,15 +93,17 @@ class Outbox:
 
     # --- recording ---------------------------------------------------------------------------------------------------
 
+    def wanted(self, tx: Tx, generation: Row, event_type: str) -> bool:
+        """Whether an event is to be recorded: a terminal one always, another if somebody asked for its type."""
+        return event_type in TERMINAL or bool(self._places(tx, generation, event_type))
+
     def record(self, tx: Tx, generation: Row, event_type: str) -> str | None:
         """Write an event of a generation and its deliveries, in the caller's transaction.
 
-        `generation` is the row as it is after the change, its `sequence` already raised. An opt-in event that nobody asked
-        for is not written. Returns the event's id, or None; a second terminal event of a run is refused by the table.
+        `generation` is the row as it is after the change, its `sequence` already raised. Returns the event's id, or
+        None: a second terminal event of a run is refused by the table.
         """
         places = self._places(tx, generation, event_type)
-        if not places and event_type not in TERMINAL:
-            return None
         body = build_body(
             type=event_type,
             occurred_at=tx.now / 1000,
@@ -343,3 +345,16 @@ def deliveries(tx: Tx, generation_id: str) -> list[Row]:
 def attempts(tx: Tx, delivery_id: str) -> list[Row]:
     """Every attempt of a delivery, oldest first."""
     return tx.all("SELECT * FROM webhook_attempt WHERE delivery_id = :id ORDER BY id", {"id": delivery_id})
+
+
+def prune(tx: Tx, *, before: int, limit: int) -> int:
+    """Delete deliveries that ended well before a time, with their attempts. Events stay with their generation."""
+    old = tx.all(
+        "SELECT id FROM webhook_delivery WHERE finished_at IS NOT NULL AND finished_at < :before"
+        " AND state <> 'dead' ORDER BY finished_at LIMIT :limit",
+        {"before": before, "limit": limit},
+    )
+    for row in old:
+        tx.run("DELETE FROM webhook_attempt WHERE delivery_id = :id", row)
+        tx.run("DELETE FROM webhook_delivery WHERE id = :id", row)
+    return len(old)

@@ -1,7 +1,7 @@
 """The queue: the only writer of `job`. Every function is short, synchronous and runs inside somebody's transaction.
 
-A claim takes a job under a lease (`locked_by`, `locked_until`) and raises its fence. What follows from a turn is written only
-by whoever still holds both: `lock` says whether that is so, `acknowledge` writes the decision.
+A claim takes a job under a lease (`locked_by`, `locked_until`) and raises its fence. What follows from a turn is
+written only by whoever still holds both: `lock` says whether that is so, `acknowledge` writes the decision.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A job that this process holds. `late_ms` is how long after its time it was taken; `rescued` means from a dead lease."""
+    """A job that this process holds. `late_ms` is how long after its time it was taken; `rescued` means from a dead
+    lease."""
 
     id: int
     kind: JobKind
@@ -140,8 +141,8 @@ def claim(
 ) -> list[Claim]:
     """Take up to `limit` due jobs of a step, expired leases first, then lanes in turn.
 
-    `busy` counts the turns that this process already runs per lane, of which `per_lane` are allowed (0: no bound), so that one
-    slow receiver or provider cannot fill the slots.
+    `busy` counts the turns that this process already runs per lane, of which `per_lane` are allowed (0: no bound), so
+    that one slow receiver or provider cannot fill the slots.
     """
     lanes = dict(busy or {})
     bound = per_lane or limit
@@ -179,8 +180,8 @@ def _as_claim(row: Row, *, worker: str, late_ms: int, rescued: bool) -> Claim:
 def next_due(tx: Tx, steps: Sequence[Step]) -> int | None:
     """When the next job of these steps comes due, in the database's milliseconds; leases that end count too.
 
-    What is due already is left out: whoever just claimed and did not get it has no place for it, and the end of one of its
-    turns is what to wait for.
+    What is due already is left out: whoever just claimed and did not get it has no place for it, and the end of one of
+    its turns is what to wait for.
     """
     times = []
     for step in steps:
@@ -209,7 +210,8 @@ _HELD = " WHERE id = :id AND fence = :fence AND locked_by = :worker AND locked_u
 
 
 def lock(tx: Tx, claim: Claim) -> Row:
-    """Hold the job's row under the fence; returns `wake_seq` and `cancel_requested` as they are now. Raises LeaseLost."""
+    """Hold the job's row under the fence; returns `wake_seq` and `cancel_requested` as they are now. Raises
+    LeaseLost."""
     row = tx.one(f"SELECT wake_seq, cancel_requested FROM job{_HELD}{tx.for_update}", _fenced(tx, claim))
     if row is None:
         raise LeaseLost(f"job {claim.id}: fence {claim.fence} of {claim.worker} is no longer the holder")
@@ -321,7 +323,8 @@ def request_cancel(tx: Tx, kind: JobKind, subject_id: str) -> None:
 
 
 def prune(tx: Tx, *, kind: JobKind, before: int, limit: int) -> int:
-    """Delete finished jobs of a kind that ended before a time; dead ones stay until they are redriven or deleted by hand."""
+    """Delete finished jobs of a kind that ended before a time; dead ones stay until they are redriven or deleted by
+    hand."""
     return tx.run(
         "DELETE FROM job WHERE id IN (SELECT id FROM job WHERE finished_at < :before AND finished_at IS NOT NULL"
         " AND kind = :kind AND status <> 'dead' ORDER BY finished_at LIMIT :limit)",
@@ -335,7 +338,7 @@ def stats(tx: Tx) -> list[Row]:
         row
         for status in ("waiting", "pending", "processing", "dead")
         for row in tx.all(
-            f"SELECT kind, '{status}' AS status, step, lane, count(*) AS jobs, min(sort_at) AS oldest_sort,"  # noqa: S608
+            f"SELECT kind, '{status}' AS status, step, lane, count(*) AS jobs, min(sort_at) AS oldest_sort,"
             f" min(scheduled_for) AS oldest_due FROM job WHERE status = '{status}' GROUP BY kind, step, lane"
         )
     ]

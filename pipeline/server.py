@@ -57,7 +57,8 @@ class HttpServer:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A bound socket. The protocol is named, since asyncio sets TCP_NODELAY only then (40 ms per small answer without it)."""
+    """A bound socket. The protocol is named, since asyncio sets TCP_NODELAY only then (40 ms per small answer without
+    it)."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:

@@ -20,11 +20,11 @@ BLOCK = 1 << 20
 STALE_SECONDS = 6 * 3600.0
 
 
-class SpoolFull(Exception):  # noqa: N818 - a state, read as one
+class SpoolFull(Exception):
     """There is no room (or no disk) left; come back later."""
 
 
-class TooLarge(Exception):  # noqa: N818
+class TooLarge(Exception):
     """The file is larger than MAX_VIDEO_BYTES."""
 
 

@@ -1,4 +1,5 @@
-"""Named events: each becomes one wide line, JSON for machines or text for a terminal. Secrets never, prompts not at info.
+"""Named events: each becomes one wide line, JSON for machines or text for a terminal. Secrets never, prompts not at
+info.
 
 The names that exist are listed in EVENTS; emitting another is a bug that raises.
 """

@@ -26,6 +26,7 @@ def note(tx: Tx, generation: Row, event: str, **detail: object) -> None:
 def read(tx: Tx, generation_id: str, *, after: int = 0, limit: int = 1000) -> list[Row]:
     """The lines of a generation, oldest first, behind the line `after`."""
     return tx.all(
-        "SELECT id, run, at, event, detail FROM timeline WHERE generation_id = :id AND id > :after ORDER BY id LIMIT :limit",
+        "SELECT id, run, at, event, detail FROM timeline WHERE generation_id = :id AND id > :after"
+        " ORDER BY id LIMIT :limit",
         {"id": generation_id, "after": after, "limit": limit},
     )

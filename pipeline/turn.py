@@ -1,4 +1,5 @@
-"""A turn: one claimed job, what it works on, and what it reports. The worker runs turns without knowing what is in them."""
+"""A turn: one claimed job, what it works on, and what it reports. The worker runs turns without knowing what is in
+them."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from typing import Any, Protocol
 from pipeline.db import Tx
 from pipeline.lifecycle import Decision, Outcome
 from pipeline.queue import Claim
+
 
 @dataclass(slots=True)
 class Lease:
@@ -35,7 +37,8 @@ class Lease:
 class Turn:
     """A claim, the rows it is about, and its lease.
 
-    `paying` is set before an intent to pay is written and stays so until the answer is recorded: nobody may interrupt that.
+    `paying` is set before an intent to pay is written and stays so until the answer is recorded: nobody may interrupt
+    that.
     """
 
     claim: Claim
@@ -52,7 +55,8 @@ class Report:
     Args:
         outcome: what happened.
         patch: columns of the subject to set if the decision is kept.
-        facts: what is true whoever holds the job by now; written even when the lease is lost, repeated until it commits.
+        facts: what is true whoever holds the job by now; written even when the lease is lost, repeated until it
+        commits.
         notes: lines for the timeline, `(event, detail)`.
         fields: what the log line should carry besides, such as milliseconds by phase.
     """
@@ -68,7 +72,8 @@ class Handler(Protocol):
     """What a kind of job does in its turns."""
 
     def load(self, tx: Tx, claims: Sequence[Claim]) -> Mapping[int, Any]:
-        """Read what the claims are about, by job id, in the transaction of the claim. A claim without a subject is absent."""
+        """Read what the claims are about, by job id, in the transaction of the claim. A claim without a subject is
+        absent."""
         ...
 
     async def run(self, turn: Turn) -> Report:
@@ -76,5 +81,6 @@ class Handler(Protocol):
         ...
 
     def record_turn(self, tx: Tx, turn: Turn, report: Report) -> Decision | None:
-        """Write facts, decide, write the decision under the fence. None if the lease was lost: then only facts were kept."""
+        """Write facts, decide, write the decision under the fence. None if the lease was lost: then only facts were
+        kept."""
         ...

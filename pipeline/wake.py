@@ -1,7 +1,8 @@
 """Wake-ups: how a worker learns that there is work, without asking the database all the time.
 
-Within a process an event; between processes of one host a byte to each worker's Unix datagram socket in `DATA_DIR/wake/`; as
-the net below, SQLite's `data_version` every half second. What none of them tells, the next due time and a slow poll find.
+Within a process an event; between processes of one host a byte to each worker's Unix datagram socket in
+`DATA_DIR/wake/`; as the net below, SQLite's `data_version` every half second. What none of them tells, the next due
+time and a slow poll find.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Worker: claim -> run -> decide -> record, over and over. It knows nothing of what is in a turn.
 
-A process holds a bounded number of turns per step; between turns nothing is held. All leases of a process are renewed in one
-statement, where no upload can delay it; a process that cannot renew stops its turns by its own monotonic clock, except those
-that may have sent a paid call: their answer is worth money.
+A process holds a bounded number of turns per step; between turns nothing is held. All leases of a process are renewed
+in one statement, where no upload can delay it; a process that cannot renew stops its turns by its own monotonic clock,
+except those that may have sent a paid call: their answer is worth money.
 """
 
 from __future__ import annotations
@@ -350,7 +350,8 @@ class Worker:
     def _sign_in(self, tx: Tx) -> None:
         me = self.identity
         tx.run(
-            "INSERT INTO worker (id, host, pid, version, started_at, seen_at) VALUES (:id, :host, :pid, :version, :now, :now)"
+            "INSERT INTO worker (id, host, pid, version, started_at, seen_at)"
+            " VALUES (:id, :host, :pid, :version, :now, :now)"
             " ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at",
             {"id": me.id, "host": me.host, "pid": me.pid, "version": me.version, "now": tx.now},
         )
@@ -358,7 +359,8 @@ class Worker:
     # --- the end -----------------------------------------------------------------------------------------------------
 
     async def _drain(self) -> None:
-        """Stores stop at once, since they repeat free of charge; polls and deliveries get a moment; a paid call gets its bound."""
+        """Stores stop at once, since they repeat free of charge; polls and deliveries get a moment; a paid call gets
+        its bound."""
         turns = [turn for turn in self._running.values() if turn.task is not None]
         emit("service.stopping", worker=self.identity.id, turns=len(turns))
         for turn in turns:

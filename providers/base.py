@@ -2,8 +2,8 @@
 
 Errors, all values of one class::
 
-    ProviderError(code)      code is an ErrorCode; `retryable` and `billed` follow from it unless the adapter knows better
-    SubmitResult             Accepted(operation) | Rejected(error) | Unknown(error): what one paid call ended in
+    ProviderError(code)      code is an ErrorCode; `retryable` and `billed` follow from it unless the adapter knows
+    better SubmitResult             Accepted(operation) | Rejected(error) | Unknown(error): what one paid call ended in
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class ProviderError(Exception):
         http_status: the status line's number, if there was an answer.
         retryable: whether the same *idempotent* call may succeed later; from the code unless given.
         billed: what is known about the charge: True, False, or None for unknown.
-        resubmit: the adapter declares (with a dated source) that this final failure was not billed and may be submitted anew.
+        resubmit: the adapter declares (with a dated source) that this final failure was not billed and may be
+        submitted anew.
     """
 
     def __init__(
@@ -82,7 +83,8 @@ class Media:
 
 @dataclass(frozen=True, slots=True)
 class VideoRequest:
-    """What is asked of a provider. `duration` in seconds, `seed` 0..2**32-1, `extra` is merged last into the provider's body."""
+    """What is asked of a provider. `duration` in seconds, `seed` 0..2**32-1, `extra` is merged last into the
+    provider's body."""
 
     prompt: str
     model: str | None = None

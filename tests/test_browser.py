@@ -33,7 +33,8 @@ const v = document.getElementById("v");
 const tell = (what) => fetch("/told", {{method: "POST", body: JSON.stringify(what)}});
 v.onerror = () => tell({{error: v.error.message}});
 v.ontimeupdate = () => {{ if (v.currentTime > 0.3) {{
-  tell({{duration: v.duration, width: v.videoWidth, height: v.videoHeight, at: v.currentTime}}); v.ontimeupdate = null; }} }};
+  tell({{duration: v.duration, width: v.videoWidth, height: v.videoHeight, at: v.currentTime}}); v.ontimeupdate = null;
+  }} }};
 </script>"""
 
 

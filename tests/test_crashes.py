@@ -1,7 +1,8 @@
-"""A worker process is killed with -9 at every boundary of every turn: one charge, one stored video, one event, every time.
+"""A worker process is killed with -9 at every boundary of every turn: one charge, one stored video, one event, every
+time.
 
-The boundaries are found by a run without a kill: before and after each commit, before and after each HTTP exchange. For each a
-fresh worker is killed right there and a second one carries on.
+The boundaries are found by a run without a kill: before and after each commit, before and after each HTTP exchange.
+For each a fresh worker is killed right there and a second one carries on.
 """
 
 from __future__ import annotations
@@ -72,14 +73,18 @@ async def open_zygotes(count: int) -> AsyncIterator[asyncio.Queue[Zygote]]:
 def order(house: House, folder: Path, **more: Any) -> dict[str, Any]:
     """What a worker process of this house is told."""
     ours = house.plant.settings
-    settings = FAST | QUICK | {
-        "data_dir": str(folder),
-        "mock_url": ours.mock_url,
-        "mock_recovery": ours.mock_recovery,
-        "mock_speed": ours.mock_speed,
-        "webhook_url": ours.webhook_url,
-        "port": ours.port,
-    }
+    settings = (
+        FAST
+        | QUICK
+        | {
+            "data_dir": str(folder),
+            "mock_url": ours.mock_url,
+            "mock_recovery": ours.mock_recovery,
+            "mock_speed": ours.mock_speed,
+            "webhook_url": ours.webhook_url,
+            "port": ours.port,
+        }
+    )
     return {"settings": settings, "log": str(folder / "worker.log")} | more
 
 
@@ -112,9 +117,7 @@ async def outcome(house: House, folder: Path, generation_id: str) -> dict[str, A
     """The end state, from every side."""
     generation = await house.get(generation_id)
     videos = list((folder / "files" / "default").rglob("*.mp4")) if (folder / "files" / "default").exists() else []
-    terminal = await house.plant.db.read(
-        lambda tx: tx.value("SELECT count(*) FROM webhook_event WHERE terminal = 1")
-    )
+    terminal = await house.plant.db.read(lambda tx: tx.value("SELECT count(*) FROM webhook_event WHERE terminal = 1"))
     return {
         "status": generation["status"],
         "code": (generation["error"] or {}).get("code"),
@@ -153,7 +156,9 @@ def wrong(results: dict[str, dict[str, Any]], *allowed: dict[str, Any]) -> dict[
 async def test_with_idempotency_keys_every_crash_ends_completed_and_charged_once(tmp_path):
     results = await sweep(tmp_path, "key")
     assert sum(end["killed"] for end in results.values()) >= 18
-    assert set(UNSURE) | {"before fetch request#1", "before webhooks request#1", "after webhooks response#1"} <= set(results)
+    assert set(UNSURE) | {"before fetch request#1", "before webhooks request#1", "after webhooks response#1"} <= set(
+        results
+    )
     assert wrong(results, COMPLETED) == {}
 
 

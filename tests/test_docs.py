@@ -44,7 +44,11 @@ def checkout(tmp_path: Path) -> Path:
     """A copy of what git tracks (or would), with this environment in its place."""
     copy = tmp_path / "dailies"
     names = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     for name in names.stdout.splitlines():
         if (ROOT / name).is_file():
@@ -58,14 +62,14 @@ def checkout(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def moved(checkout: Path) -> Iterator[tuple[Path, dict[str, str]]]:
+def moved(checkout: Path) -> tuple[Path, dict[str, str]]:
     """The checkout on free ports: (folder, port by the README's port)."""
     ports = {name: str(_free_port()) for name in ("8000", "8001", "3000")}
     example = checkout / ".env.example"
     text = example.read_text().replace("127.0.0.1:8001", f"127.0.0.1:{ports['8001']}")
     text += f"\nPORT={ports['8000']}\nWEBHOOK_URL=http://localhost:{ports['3000']}/api/webhooks/worker\n"
     example.write_text(text)
-    yield checkout, ports
+    return checkout, ports
 
 
 def _free_port() -> int:
@@ -93,7 +97,9 @@ def clean() -> dict[str, str]:
 
 
 def run(command: str, folder: Path) -> str:
-    done = subprocess.run(["bash", "-c", command], cwd=folder, env=clean(), capture_output=True, text=True, timeout=90, check=False)
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=folder, env=clean(), capture_output=True, text=True, timeout=90, check=False
+    )
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
@@ -128,7 +134,9 @@ def test_the_tour_works_as_written(moved, tmp_path):
         printed = {command: run(command, folder) for command in tour[first + 1 :] if command not in servers}
         assert "/content?token=" in next(text for command, text in printed.items() if "submit" in command)
         assert "202 Accepted" in next(text for command, text in printed.items() if "curl -i" in command)
-        generation = json.loads(next(text for command, text in printed.items() if command.endswith("order-17") and "curl" in command))
+        generation = json.loads(
+            next(text for command, text in printed.items() if command.endswith("order-17") and "curl" in command)
+        )
         assert generation["generationId"] == "order-17"
         assert "order-17" in next(text for command, text in printed.items() if "show" in command)
         assert run("bash -c '.venv/bin/dailies mock --faults'", folder).count("drop-submit") == 1

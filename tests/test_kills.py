@@ -1,7 +1,8 @@
-"""`dailies serve` is killed with -9 ten times while 200 generations are under way. Nothing is paid twice, lost or unanswered.
+"""`dailies serve` is killed with -9 ten times while 200 generations are under way. Nothing is paid twice, lost or
+unanswered.
 
-The mock provider and the receiver live elsewhere and stay up, as real ones would. The client repeats what was not answered,
-with its key, as `dailies submit` does.
+The mock provider and the receiver live elsewhere and stay up, as real ones would. The client repeats what was not
+answered, with its key, as `dailies submit` does.
 """
 
 from __future__ import annotations
@@ -63,9 +64,11 @@ class Service:
 
 
 @asynccontextmanager
-async def open_stage(folder: Path, mode: str) -> AsyncIterator[tuple[Service, httpx.AsyncClient, httpx.AsyncClient, list[Received]]]:
+async def open_stage(
+    folder: Path, mode: str
+) -> AsyncIterator[tuple[Service, httpx.AsyncClient, httpx.AsyncClient, list[Received]]]:
     """A mock and a receiver that stay, and a service that does not."""
-    secret = local_secret(folder / "secrets", "WEBHOOK_SECRET", "whsec_" + "A" * 32)
+    secret = local_secret(folder / "secrets", "WEBHOOK_SECRET", lambda: "whsec_" + "A" * 32)
     received: list[Received] = []
     receiver = create_receiver([secret], on_event=received.append, now=time.time)
     async with (

@@ -1,8 +1,9 @@
-"""Worker processes that die on cue. Run as a program: one JSON order per line on stdin, one JSON answer per line on stdout.
+"""Worker processes that die on cue. Run as a program: one JSON order per line on stdin, one JSON answer per line on
+stdout.
 
-It imports everything once and forks a process per order, so that a kill costs a fork instead of a start. An order names the
-settings and, if the process is to die, the boundary: before or after the n-th commit of a kind, or HTTP exchange of a client.
-The process kills itself there with SIGKILL; without one it works until every job has ended.
+It imports everything once and forks a process per order, so that a kill costs a fork instead of a start. An order
+names the settings and, if the process is to die, the boundary: before or after the n-th commit of a kind, or HTTP
+exchange of a client. The process kills itself there with SIGKILL; without one it works until every job has ended.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ import httpx
 from pipeline import telemetry
 from pipeline.app import Plant, make_worker, open_plant, run_until
 from pipeline.config import Settings
-
 
 NAMES = {"submit": "intent", "Worker._record": "record", "Worker._look": "claim"}
 """What the commits are, by the function that hands them in."""
@@ -88,8 +88,9 @@ async def work(order: dict[str, Any]) -> list[str]:
 
 
 def child(order: dict[str, Any], report: Path) -> None:
-    telemetry.configure("json", "info", Path(order["log"]).open("a"))
-    report.write_text(json.dumps(asyncio.run(work(order))))
+    with Path(order["log"]).open("a") as log:
+        telemetry.configure("json", "info", log)
+        report.write_text(json.dumps(asyncio.run(work(order))))
 
 
 def main() -> None:

@@ -45,7 +45,7 @@ OPT_IN = frozenset(EventType) - DEFAULT
 _ESSENTIAL = ("id", "object", "generationId", "jobId", "userId", "status", "stage", "result", "error", "links")
 
 
-class EventTooLarge(ValueError):  # noqa: N818 - the name says it
+class EventTooLarge(ValueError):
     """Even the essential members of the event are over MAX_BODY bytes."""
 
 

@@ -25,11 +25,11 @@ _ID = re.compile(r"[!-\-/-~]{1,256}")  # printable ASCII without the dot, which 
 _TIMESTAMP = re.compile(r"[0-9]{1,11}")
 
 
-class InvalidSecret(ValueError):  # noqa: N818 - the name says it
+class InvalidSecret(ValueError):
     """The secret cannot be used; the message says what is wrong and never contains the secret."""
 
 
-class InvalidSignature(Exception):  # noqa: N818 - the name says it
+class InvalidSignature(Exception):
     """The message is not authentic, or not fresh.
 
     Args:

@@ -62,7 +62,7 @@ def _pairs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
 @click.option("--idempotency-key", metavar="KEY", help="The same key is never taken twice; made up unless given.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole generation as JSON.")
 @_service_options
-def submit(wait: bool, as_json: bool, url: str | None, key: str | None, retry_for: float, **asked: Any) -> None:  # noqa: ANN401
+def submit(wait: bool, as_json: bool, url: str | None, key: str | None, retry_for: float, **asked: Any) -> None:
     """Ask a running service for a video of PROMPT.
 
     Prints the generation's id, or with --wait the URL of the video; progress goes to standard error. The request is
@@ -75,7 +75,7 @@ def submit(wait: bool, as_json: bool, url: str | None, key: str | None, retry_fo
       dailies submit "a red fox in the snow" --wait
       dailies submit "the sea at night" --duration 8 --aspect-ratio 9:16 --metadata scene=12
     """
-    from pipeline.cli.submit import Submission, build_body, service_at  # noqa: PLC0415
+    from pipeline.cli.submit import Submission, build_body, service_at
 
     idempotency_key = asked.pop("idempotency_key")
     submission = Submission(service_at(url, key, retry_for), build_body(asked), idempotency_key)
@@ -99,7 +99,7 @@ def show(generation_id: str, as_json: bool, url: str | None, key: str | None, re
       dailies show gen_01a20c2379a472e79903854a2481a75a
       dailies show order-17 --json
     """
-    from pipeline.cli.submit import service_at, show_text  # noqa: PLC0415
+    from pipeline.cli.submit import service_at, show_text
 
     click.echo(run_loop(show_text(service_at(url, key, retry_for), generation_id, as_json=as_json)))
 

@@ -45,7 +45,7 @@ class Unreachable(CommandError):
 
 def settings_or_exit(**overrides: object) -> Settings:
     """The settings. Raises CommandError with one line per mistake."""
-    from pipeline.config import SettingsError, load_settings  # noqa: PLC0415
+    from pipeline.config import SettingsError, load_settings
 
     try:
         return load_settings(**overrides)
@@ -67,7 +67,7 @@ def run_loop(
 def _fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
     if sys.platform == "win32":
         return None
-    from uvloop import new_event_loop  # noqa: PLC0415
+    from uvloop import new_event_loop
 
     return new_event_loop
 

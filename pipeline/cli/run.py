@@ -9,7 +9,7 @@ from pipeline.cli.base import CommandError, run_loop, settings_or_exit
 
 def _run(*, api: bool, worker: bool) -> None:
     settings = settings_or_exit()
-    from pipeline.cli.service import run_service  # noqa: PLC0415
+    from pipeline.cli.service import run_service
 
     run_loop(run_service(settings, api=api, worker=worker), fast=True)
 
@@ -73,7 +73,7 @@ def work(drain: bool) -> None:
     """
     if not drain:
         raise click.UsageError("say `dailies work --drain`, or `dailies worker` for a worker that stays")
-    from pipeline.cli.service import drain_queue  # noqa: PLC0415
+    from pipeline.cli.service import drain_queue
 
     turns = run_loop(drain_queue(settings_or_exit()), fast=True)
     click.echo(f"{turns} {'turn' if turns == 1 else 'turns'}")
@@ -90,7 +90,7 @@ def migrate() -> None:
       dailies migrate
       DATABASE_URL=postgresql://dailies@db/dailies dailies migrate
     """
-    from pipeline.cli.schema import guarded, migrate_schema  # noqa: PLC0415
+    from pipeline.cli.schema import guarded, migrate_schema
 
     settings = settings_or_exit()
     with guarded():

@@ -37,13 +37,13 @@ def mock(port: int | None, host: str, speed: float | None, state: Path | None, f
     if faults:
         click.echo(_fault_table())
         return
-    from pipeline.cli.mock import run_mock_alone  # noqa: PLC0415
+    from pipeline.cli.mock import run_mock_alone
 
     run_loop(run_mock_alone(settings_or_exit(), host=host, port=port, speed=speed, state=state), fast=True)
 
 
 def _fault_table() -> str:
-    from providers.mock.faults import FAULTS, SECONDS  # noqa: PLC0415
+    from providers.mock.faults import FAULTS, SECONDS
 
     width = max(map(len, FAULTS))
     rows = [f"  {name:<{width}}  {meaning}" for name, meaning in FAULTS.items()]
@@ -79,7 +79,7 @@ def receive(port: int | None, host: str, path: str | None, secrets: tuple[str, .
       dailies receive
       dailies receive --port 4000 --secret whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw
     """
-    from pipeline.cli.receiver import default_port, receiver_secrets, run_receiver  # noqa: PLC0415
+    from pipeline.cli.receiver import default_port, receiver_secrets, run_receiver
 
     chosen = default_port() if port is None else port
     run_loop(run_receiver(receiver_secrets(secrets), host=host, port=chosen, path=path), fast=True)
@@ -109,7 +109,7 @@ def demo(prompt: str, data_dir: Path, keep_running: bool) -> None:
     """
     if not prompt.strip():
         raise CommandError("PROMPT is empty")
-    from pipeline.cli.demo import run_demo  # noqa: PLC0415
+    from pipeline.cli.demo import run_demo
 
     run_loop(run_demo(prompt, data_dir, keep_running=keep_running), fast=True)
 

@@ -1,4 +1,5 @@
-"""The database: one door for the event loop, one writer that groups commits, and what differs between SQLite and PostgreSQL."""
+"""The database: one door for the event loop, one writer that groups commits, and what differs between SQLite and
+PostgreSQL."""
 
 from pipeline.db.database import Database
 from pipeline.db.errors import (

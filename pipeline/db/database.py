@@ -62,7 +62,8 @@ class Database:
         return result
 
     async def read(self, query: Callable[[Tx], T]) -> T:
-        """Run a query on a snapshot of its own, off the event loop. Raises what the query raised, or a DatabaseError."""
+        """Run a query on a snapshot of its own, off the event loop. Raises what the query raised, or a
+        DatabaseError."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, self.read_now, query)
 
     def read_now(self, query: Callable[[Tx], T]) -> T:
@@ -84,7 +85,8 @@ class Database:
         return Tx(connection, self._now_ms(), postgres=False)
 
     def change_probe(self) -> Callable[[], bool] | None:
-        """A cheap question, for one thread: has anybody written since it was last asked? None where that is not offered."""
+        """A cheap question, for one thread: has anybody written since it was last asked? None where that is not
+        offered."""
         if self.postgres:
             return None
         connection = self.engine.connect()

@@ -32,8 +32,8 @@ SELECT set_config('lock_timeout', '2s', true),
   set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'
     ELSE current_setting('synchronous_commit') END, true),
   extract(epoch FROM clock_timestamp())"""
-"""In one round trip: nobody waits long for a lock; a process that is stopped in the middle does not hold its locks for ever; no
-server setting makes us forget an intent to pay; and the clock, which unlike now() is not frozen."""
+"""In one round trip: nobody waits long for a lock; a process that is stopped in the middle does not hold its locks for
+ever; no server setting makes us forget an intent to pay; and the clock, which unlike now() is not frozen."""
 
 
 def make_engine(url: str) -> Engine:
@@ -62,7 +62,8 @@ def _sqlite(url: URL) -> Engine:
 def _sqlite_connect(connection: sqlite3.Connection, _record: object) -> None:
     """WAL for readers beside the writer; FULL since a forgotten intent to pay would be paid twice.
 
-    SQLite calls no busy handler while a new file is switched to WAL, so two processes that start at once are let wait here.
+    SQLite calls no busy handler while a new file is switched to WAL, so two processes that start at once are let wait
+    here.
     """
     connection.isolation_level = None
     deadline = monotonic() + BUSY_MS / 1000

@@ -1,4 +1,5 @@
-"""Migrations: alembic scripts inside the package, forward only. Alembic is imported only when there is something to do."""
+"""Migrations: alembic scripts inside the package, forward only. Alembic is imported only when there is something to
+do."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class Tx:
         """Insert one row of named values; `on_conflict` is the clause's tail, such as `DO NOTHING`."""
         columns = ", ".join(values)
         marks = ", ".join(f":{name}" for name in values)
-        sql = f"INSERT INTO {table} ({columns}) VALUES ({marks})"  # noqa: S608 - names are ours
+        sql = f"INSERT INTO {table} ({columns}) VALUES ({marks})"
         if on_conflict:
             sql += f" ON CONFLICT {on_conflict}"
         if returning:
@@ -87,4 +87,4 @@ class Tx:
         """Update named columns where a condition holds; returns how many rows changed."""
         sets = ", ".join(f"{name} = :set_{name}" for name in values)
         bound = {f"set_{name}": value for name, value in values.items()} | dict(parameters)
-        return self.run(f"UPDATE {table} SET {sets} WHERE {where}", bound)  # noqa: S608 - names are ours
+        return self.run(f"UPDATE {table} SET {sets} WHERE {where}", bound)

@@ -1,8 +1,8 @@
 """The writer: one thread that runs what callers hand in, many units in one transaction, and answers after the commit.
 
-Rules: a unit is a short synchronous function over a Tx, which may be run again; units of a group run in order of their key, so
-that two processes lock rows in one order; when a statement raises, the group is rolled back and its units run one by one, so
-that a bad unit harms nobody else; cancelling a caller does not cancel its unit; the queue is bounded.
+Rules: a unit is a short synchronous function over a Tx, which may be run again; units of a group run in order of their
+key, so that two processes lock rows in one order; when a statement raises, the group is rolled back and its units run
+one by one, so that a bad unit harms nobody else; cancelling a caller does not cancel its unit; the queue is bounded.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ class _NotBegun(Exception):
 
 
 class Writer:
-    """Groups commits. `now_ms` gives SQLite's time and `ahead_ms` what is added to PostgreSQL's, which tells its own."""
+    """Groups commits. `now_ms` gives SQLite's time and `ahead_ms` what is added to PostgreSQL's, which tells its
+    own."""
 
     def __init__(self, engine: Engine, now_ms: Callable[[], int], ahead_ms: Callable[[], int]) -> None:
         self._engine = engine
@@ -66,7 +67,8 @@ class Writer:
     async def write(self, unit: Unit, *, key: int = 0, first: bool = False) -> Any:
         """Run a unit and return its result after the commit. Raises what the unit raised, or a DatabaseError.
 
-        What goes `first` is a lease renewal: it is taken even when the queue is full, for without it all work would stop.
+        What goes `first` is a lease renewal: it is taken even when the queue is full, for without it all work would
+        stop.
         """
         loop = asyncio.get_running_loop()
         work = _Work(unit, -1 if first else key, loop, loop.create_future())
@@ -160,7 +162,8 @@ class Writer:
                 return Tx(connection, self._now_ms(), postgres=False)
 
     def _refuse_broken(self, connection: Connection) -> None:
-        """PostgreSQL answers COMMIT of a failed transaction with a rollback and no error: a swallowed error would lose all."""
+        """PostgreSQL answers COMMIT of a failed transaction with a rollback and no error: a swallowed error would lose
+        all."""
         driver: Any = connection.connection.dbapi_connection
         if self._postgres and driver.info.transaction_status.name == "INERROR":
             raise DatabaseError("a unit went on after its statement had failed: nothing of it can be kept")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from pipeline.clock import Clock
 from pipeline.db import Database, Row
@@ -57,12 +56,13 @@ def subject_of(turn: Turn) -> Subject:
     return subject
 
 
-def fault_of(error: ProviderError, **changes: Any) -> Fault:
-    """A provider's error in the words that clients see."""
-    values = {
-        "code": str(error.code),
-        "message": error.message,
-        "retryable": error.retryable,
-        "provider_code": error.provider_code,
-    }
-    return Fault(**(values | changes))
+def fault_of(
+    error: ProviderError, *, code: str | None = None, message: str | None = None, retryable: bool | None = None
+) -> Fault:
+    """A provider's error in the words that clients see; what is given replaces what the provider said."""
+    return Fault(
+        code=code or str(error.code),
+        message=message or error.message,
+        retryable=error.retryable if retryable is None else retryable,
+        provider_code=error.provider_code,
+    )

@@ -1,7 +1,8 @@
-"""A paid call ended without an answer: find out what came of it by whatever the provider offers, and never pay again blindly.
+"""A paid call ended without an answer: find out what came of it by whatever the provider offers, and never pay again
+blindly.
 
-In this order: a callback's candidate, confirmed by a poll of our own; the same token sent again within its lifetime; a lookup
-by token; waiting while a callback, or our own late answer, can still come. Then the policy ON_UNKNOWN_SUBMIT.
+In this order: a callback's candidate, confirmed by a poll of our own; the same token sent again within its lifetime; a
+lookup by token; waiting while a callback, or our own late answer, can still come. Then the policy ON_UNKNOWN_SUBMIT.
 """
 
 from __future__ import annotations

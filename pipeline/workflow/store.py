@@ -1,4 +1,5 @@
-"""Storing: download, prove that it is a video, upload. Repeated alone for as long as it takes; it never generates again."""
+"""Storing: download, prove that it is a video, upload. Repeated alone for as long as it takes; it never generates
+again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The submit protocol: intend, commit, one POST, classify, write the answer. Nothing here is ever sent a second time."""
+"""The submit protocol: intend, commit, one POST, classify, write the answer. Nothing here is ever sent a second
+time."""
 
 from __future__ import annotations
 

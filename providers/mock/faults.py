@@ -66,7 +66,7 @@ def read_rules(body: object) -> list[Rule]:
     return [_read_rule(item) for item in body]
 
 
-def _read_rule(item: Any) -> Rule:  # noqa: ANN401 - whatever JSON held
+def _read_rule(item: Any) -> Rule:
     if not isinstance(item, dict) or str(item.get("fault")) not in FAULTS:
         raise ValueError(f'every fault needs "fault", one of: {", ".join(FAULTS)}')
     number, match = item.get("seconds" if str(item["fault"]) in SECONDS else "count"), item.get("match", "")

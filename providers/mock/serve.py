@@ -105,7 +105,7 @@ class MockServer:
 class _Protocol(HttpToolsProtocol):
     """Offers each request its connection's `abort` and `close`, and writes no access log."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - handed through as they are
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.access_log = False
 

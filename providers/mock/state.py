@@ -42,8 +42,8 @@ class Rule:
 
 
 _COLUMNS = ", ".join(field.name for field in fields(Work))
-_INSERT = f"INSERT INTO work ({_COLUMNS}) VALUES ({', '.join('?' for _ in fields(Work))})"  # noqa: S608 - our own names
-_SELECT = f"SELECT {_COLUMNS} FROM work"  # noqa: S608 - our own names
+_INSERT = f"INSERT INTO work ({_COLUMNS}) VALUES ({', '.join('?' for _ in fields(Work))})"
+_SELECT = f"SELECT {_COLUMNS} FROM work"
 
 
 class State:
@@ -90,7 +90,7 @@ class State:
         sums = (
             "COUNT(*), COALESCE(SUM(charged_micros), 0), COALESCE(SUM(charged_micros) FILTER (WHERE refund_at <= ?), 0)"
         )
-        query = f"SELECT {sums} FROM work WHERE instr(prompt, ?2) > 0 OR ?2 = ''"  # noqa: S608 - our own words
+        query = f"SELECT {sums} FROM work WHERE instr(prompt, ?2) > 0 OR ?2 = ''"
         accepted, charged, refunded = self._db.execute(query, (now, text)).fetchone()
         return {"accepted": accepted, "charged_micros": charged, "refunded_micros": refunded}
 

@@ -1,4 +1,4 @@
-"""A TCP proxy before PostgreSQL that can cut a connection around its COMMIT: before the server hears it, or after it did."""
+"""A TCP proxy before PostgreSQL that can cut a connection around its COMMIT: before the server hears it, or after."""
 
 from __future__ import annotations
 

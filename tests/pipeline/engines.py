@@ -1,4 +1,5 @@
-"""Both databases for tests: a SQLite file, and a real PostgreSQL server of our own, started once and ended by its pid."""
+"""Both databases for tests: a SQLite file, and a real PostgreSQL server of our own, started once and ended by its
+pid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Every stage meets what providers, files and storages really do: faults of the mock over real HTTP, one outcome each."""
+"""Every stage meets what providers, files and storages really do: faults of the mock over real HTTP, one outcome
+each."""
 
 import asyncio
 import json

@@ -223,7 +223,7 @@ async def test_a_reader_sees_one_moment_and_keeps_nothing(db: Database) -> None:
 
     assert await db.read(look) == (0, 0)
     assert await names(db) == ["meanwhile"]
-    with suppress(DBAPIError):  # PostgreSQL refuses, SQLite forgets
+    with suppress(DBAPIError, DatabaseError):  # PostgreSQL refuses, SQLite forgets
         await db.read(put("by a reader"))
     assert await names(db) == ["meanwhile"]
 
@@ -267,7 +267,7 @@ def run_script(script: str, *args: str) -> subprocess.Popen[str]:
 
 
 async def test_processes_that_write_at_once_wait_for_each_other(place: Place) -> None:
-    """Each unit reads before it writes, which on SQLite is an error that no waiting mends, unless it began IMMEDIATE."""
+    """Each unit reads before it writes: on SQLite an error that no waiting mends, unless it began IMMEDIATE."""
     contenders = [run_script(CONTENDER, place.url, f"p{n}") for n in range(2)]
     for contender in contenders:
         output, _ = await asyncio.to_thread(contender.communicate, timeout=60)
@@ -323,7 +323,7 @@ asyncio.run(main(sys.argv[1]))
 
 
 async def test_a_disk_that_fails_at_the_commit_leaves_it_unknown_and_the_next_one_works(sqlite_place: Place) -> None:
-    """What SQLite could not write it takes back; but who knows that after an error of the disk? So nobody is told "no"."""
+    """SQLite takes back what it could not write; but after an error of the disk who knows? So nobody is told "no"."""
     script = run_script(FULL_AT_COMMIT, sqlite_place.url)
     output, _ = await asyncio.to_thread(script.communicate, timeout=30)
     assert script.returncode == 0, output

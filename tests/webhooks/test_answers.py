@@ -109,7 +109,7 @@ def raised(outer: BaseException, *behind: BaseException) -> BaseException:
     return outer
 
 
-class BlockedAddress(OSError):  # noqa: N818
+class BlockedAddress(OSError):
     """Stands where a guarding transport's own class would stand: it is known by its name alone."""
 
 

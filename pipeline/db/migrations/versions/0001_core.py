@@ -233,6 +233,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("event_id", "endpoint_id", "redelivery", name="webhook_delivery_once"),
     )
+    op.create_index("webhook_delivery_event", "webhook_delivery", ["event_id"], unique=False)
+    op.create_index(
+        "webhook_delivery_finished",
+        "webhook_delivery",
+        ["finished_at"],
+        unique=False,
+        postgresql_where=sa.text("finished_at IS NOT NULL"),
+        sqlite_where=sa.text("finished_at IS NOT NULL"),
+    )
     op.create_index("webhook_delivery_list", "webhook_delivery", ["tenant_id", "id"], unique=False)
     op.create_table(
         "webhook_endpoint",
