@@ -6,6 +6,7 @@ written only by whoever still holds both: `lock` says whether that is so, `ackno
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -104,15 +105,20 @@ WITH RECURSIVE lanes(lane) AS (
 )
 """
 
-_DUE = (
-    _LANES
-    + """
-SELECT job.id, job.lane, job.scheduled_for FROM lanes JOIN job ON job.id IN (
-  SELECT j.id FROM job j
+_DUE_OF_LANE = """
+SELECT j.id, j.lane, j.scheduled_for FROM job j
   WHERE j.status = 'pending' AND j.step = :step AND j.lane = lanes.lane AND j.scheduled_for <= :now
-  ORDER BY j.scheduled_for, j.id LIMIT :per_lane)
+  ORDER BY j.scheduled_for, j.id LIMIT :per_lane"""
+
+_DUE_SQLITE = f"""{_LANES}
+SELECT job.id, job.lane, job.scheduled_for FROM lanes JOIN job ON job.id IN (SELECT id FROM ({_DUE_OF_LANE}))
 ORDER BY job.scheduled_for, job.id"""
-)
+
+_DUE_POSTGRES = f"""{_LANES}
+SELECT job.id, job.lane, job.scheduled_for FROM lanes CROSS JOIN LATERAL ({_DUE_OF_LANE}
+  FOR UPDATE SKIP LOCKED) job
+ORDER BY job.scheduled_for, job.id"""
+"""PostgreSQL would try every job with every lane, were it asked as SQLite is, which has no LATERAL."""
 
 _EXPIRED = """
 SELECT id, lane, locked_until AS scheduled_for FROM job
@@ -124,7 +130,7 @@ RESCUES = 1_000
 _TAKE = """
 UPDATE job SET status = 'processing', fence = fence + 1, claims_unrecorded = claims_unrecorded + 1,
   locked_by = :worker, locked_until = :until
-WHERE id = :id AND step = :step
+WHERE id {among} AND step = :step
   AND ((status = 'pending' AND scheduled_for <= :now) OR (status = 'processing' AND locked_until <= :now))
 RETURNING id, kind, subject_id, tenant_id, lane, step, attempts, polls, claims_unrecorded, fence, wake_seq"""
 
@@ -149,15 +155,34 @@ def claim(
     asked = {"step": step, "now": tx.now, "per_lane": min(limit, bound)}
     rescued = tx.all(_EXPIRED + tx.skip_locked, {"step": step, "now": tx.now, "rescues": RESCUES})
     expired = {row["id"] for row in rescued}
-    due = rescued + tx.all(_DUE + tx.skip_locked.replace("UPDATE", "UPDATE OF job"), asked)
-    taken: list[Claim] = []
-    for row in _in_turn(due, lanes, bound)[:limit]:
-        values = {"id": row["id"], "step": step, "worker": worker, "now": tx.now}
-        got = tx.one(_TAKE, values | {"until": tx.now + int(lease * 1000)})
-        if got:
-            late = max(0, tx.now - row["scheduled_for"])
-            taken.append(_as_claim(got, worker=worker, late_ms=late, rescued=row["id"] in expired))
-    return taken
+    due = rescued + tx.all(_DUE_POSTGRES if tx.postgres else _DUE_SQLITE, asked)
+    chosen = _in_turn(due, lanes, bound)[:limit]
+    got = _take(tx, [row["id"] for row in chosen], step=step, worker=worker, lease=lease)
+    return [
+        _as_claim(
+            got[row["id"]],
+            worker=worker,
+            late_ms=max(0, tx.now - row["scheduled_for"]),
+            rescued=row["id"] in expired,
+        )
+        for row in chosen
+        if row["id"] in got
+    ]
+
+
+def _take(tx: Tx, ids: list[int], *, step: Step, worker: str, lease: float) -> dict[int, Row]:
+    """Take those that are still to be had, all in one statement; by id."""
+    if not ids:
+        return {}
+    among = "= ANY(:ids)" if tx.postgres else "IN (SELECT value FROM json_each(:ids))"
+    values = {
+        "ids": ids if tx.postgres else json.dumps(ids),
+        "step": step,
+        "worker": worker,
+        "until": tx.now + int(lease * 1000),
+        "now": tx.now,
+    }
+    return {row["id"]: row for row in tx.all(_TAKE.format(among=among), values)}
 
 
 def _in_turn(due: Sequence[Row], busy: dict[str, int], bound: int) -> list[Row]:
@@ -323,11 +348,13 @@ def request_cancel(tx: Tx, kind: JobKind, subject_id: str) -> None:
 
 
 def prune(tx: Tx, *, kind: JobKind, before: int, limit: int) -> int:
-    """Delete finished jobs of a kind that ended before a time; dead ones stay until they are redriven or deleted by
-    hand."""
+    """Delete finished jobs of a kind that ended before a time; dead ones stay until they are redriven or deleted.
+
+    The kind is compared as an expression, or SQLite would go through all jobs of the kind by another index.
+    """
     return tx.run(
         "DELETE FROM job WHERE id IN (SELECT id FROM job WHERE finished_at < :before AND finished_at IS NOT NULL"
-        " AND kind = :kind AND status <> 'dead' ORDER BY finished_at LIMIT :limit)",
+        " AND kind || '' = :kind AND status <> 'dead' ORDER BY finished_at LIMIT :limit)",
         {"before": before, "kind": kind, "limit": limit},
     )
 

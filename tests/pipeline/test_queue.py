@@ -121,9 +121,8 @@ async def test_a_job_that_was_put_off_meanwhile_is_not_taken_early(postgres_plac
     await enqueue(db, "g1")
     first = await claim_one(other)
     with transaction(db) as tx:
-        row = {"id": first.id, "step": Step.POLL, "worker": "w2", "now": tx.now, "until": tx.now + 10_000}
         await finish(other, first, Snooze(60.0))
-        assert tx.one(queue._TAKE, row) is None
+        assert queue._take(tx, [first.id], step=Step.POLL, worker="w2", lease=LEASE) == {}
 
 
 # --- leases and the fence --------------------------------------------------------------------------------------------
