@@ -24,7 +24,7 @@ from pipeline import telemetry
 from pipeline.app import Plant, make_worker, open_plant, run_until
 from pipeline.config import Settings
 
-NAMES = {"submit": "intent", "Worker._record": "record", "Worker._look": "claim"}
+NAMES = {"submit": "intent", "Runner._record": "record", "Worker._look": "claim"}
 """What the commits are, by the function that hands them in."""
 
 

@@ -1,0 +1,30 @@
+"""Who a worker process is, and how much it takes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pipeline.lifecycle import Step
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A worker process, never the same twice."""
+
+    id: str
+    host: str
+    pid: int
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much a process takes on, and how long things may take (seconds)."""
+
+    slots: Mapping[Step, int]
+    per_lane: Mapping[Step, int]
+    max_in_flight: int
+    lease: float
+    turn_timeout: float
+    drain_timeout: float
