@@ -8,8 +8,11 @@ from rows while the lane's row is held, never kept as a counter that could drift
 
 from __future__ import annotations
 
+import logging
+
 from pipeline.db import Row, Tx
 from pipeline.lifecycle import JobStatus
+from pipeline.telemetry import emit
 
 HEAD_START_MS = 60_000
 LOWEST_PRIORITY = 10
@@ -85,6 +88,13 @@ def pause(tx: Tx, lane: str, *, seconds: float, reason: str) -> None:
         " WHERE name = :name AND (paused_until IS NULL OR paused_until < :until)",
         {"name": lane, "until": tx.now + int(seconds * 1000), "reason": reason[:300]},
     )
+    emit("lane.paused", level=logging.WARNING, lane=lane, seconds=round(seconds, 1), reason=reason[:300])
+
+
+def is_paused(tx: Tx, lane: str) -> bool:
+    """Whether a lane is closed just now."""
+    until = tx.value("SELECT paused_until FROM lane WHERE name = :name", {"name": lane})
+    return until is not None and until > tx.now
 
 
 def resume(tx: Tx, lane: str) -> None:

@@ -7,7 +7,7 @@ import os
 import random
 import socket
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -20,10 +20,10 @@ from pipeline import __version__
 from pipeline.api import Service, create_api
 from pipeline.clock import Clock
 from pipeline.config import LOOPBACK_HOSTS, Settings, SettingsError
-from pipeline.db import Database
+from pipeline.db import Database, DatabaseError
 from pipeline.db.migrate import migrate, require_head
 from pipeline.ids import new_id
-from pipeline.keys import local_secret
+from pipeline.keys import Signer, local_secret
 from pipeline.lifecycle import JobKind, RetryPolicy, Step
 from pipeline.links import Links
 from pipeline.maintenance import Maintenance
@@ -45,6 +45,7 @@ from webhooks.signing import InvalidSecret, new_secret, parse_secret
 
 DELIVERIES_PER_ENDPOINT = 8
 LEASES_OF_GRACE = 1.5
+TIME_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ class Plant:
     providers: dict[str, Provider]
     outbox: Outbox
     links: Links
+    callbacks: Signer
     doorbell: Doorbell
     identity: Identity
 
@@ -124,6 +126,8 @@ def make_providers(settings: Settings, clients: Clients) -> dict[str, Provider]:
     options = {
         "mock": {"base_url": settings.mock_url, "recovery": settings.mock_recovery, "speed": str(settings.mock_speed)}
     }
+    if settings.provider is None:
+        raise SettingsError("PROVIDER is not set; for development `cp .env.example .env` chooses the mock")
     try:
         return {settings.provider: create_provider(settings.provider, clients, options.get(settings.provider, {}))}
     except ValueError as error:
@@ -151,15 +155,7 @@ async def open_plant(settings: Settings) -> AsyncIterator[Plant]:
         stack.callback(spool.close)
         providers = make_providers(settings, Clients(outbound.submit, outbound.calls, outbound.fetch))
         links = Links(settings.base_url, settings.r2_public_url, secrets.signing, settings.link_lifetime)
-        outbox = Outbox(
-            links=links,
-            secrets=secrets.webhook,
-            client=outbound.webhooks,
-            policy=RetryPolicy(len(settings.webhook_schedule), schedule=settings.webhook_schedule),
-            timeout=settings.webhook_timeout,
-            clock=clock,
-            uniform=random.random,
-        )
+        outbox = make_outbox(settings, links, secrets, outbound, clock)
         identity = Identity(new_id("wrk", clock.now_ms()), socket.gethostname(), os.getpid(), __version__)
         doorbell = Doorbell(settings.data_dir / "wake", identity.id, db.change_probe())
         doorbell.open()
@@ -169,10 +165,43 @@ async def open_plant(settings: Settings) -> AsyncIterator[Plant]:
                 tx, url=settings.webhook_url, events=settings.webhook_events, tenant=DEFAULT_TENANT
             )
         )
-        clock.sync(await db.read(lambda tx: tx.now))
+        stack.callback(asyncio.create_task(_keep_time(db, clock)).cancel)
         yield Plant(
-            settings, secrets, db, clock, outbound, storage, spool, providers, outbox, links, doorbell, identity
+            settings=settings,
+            secrets=secrets,
+            db=db,
+            clock=clock,
+            outbound=outbound,
+            storage=storage,
+            spool=spool,
+            providers=providers,
+            outbox=outbox,
+            links=links,
+            callbacks=Signer(secrets.signing, "callback"),
+            doorbell=doorbell,
+            identity=identity,
         )
+
+
+def make_outbox(settings: Settings, links: Links, secrets: Secrets, outbound: Outbound, clock: Clock) -> Outbox:
+    """Where events are recorded and sent from."""
+    return Outbox(
+        links=links,
+        secrets=secrets.webhook,
+        client=outbound.webhooks,
+        policy=RetryPolicy(len(settings.webhook_schedule), schedule=settings.webhook_schedule),
+        timeout=settings.webhook_timeout,
+        clock=clock,
+        uniform=random.random,
+    )
+
+
+async def _keep_time(db: Database, clock: Clock) -> None:
+    """Ask the database for its time now and then: a process without a worker makes no claims that would tell it."""
+    while True:
+        with suppress(DatabaseError):
+            clock.sync(await db.read(lambda tx: tx.now))
+        await asyncio.sleep(TIME_SECONDS)
 
 
 def prepare_schema(db: Database) -> None:
@@ -190,6 +219,7 @@ def make_api(plant: Plant) -> Starlette:
         Service(
             db=plant.db,
             links=plant.links,
+            callbacks=plant.callbacks,
             outbox=plant.outbox,
             storage=plant.storage,
             providers=plant.providers,
@@ -197,7 +227,7 @@ def make_api(plant: Plant) -> Starlette:
             random=os.urandom,
             wake=plant.doorbell.ring,
             api_keys=_plain(settings.api_key),
-            default_provider=settings.provider,
+            default_provider=next(iter(plant.providers)),
             webhook_hosts=frozenset(host.lower() for host in settings.webhook_hosts),
             events=frozenset(EventType),
             max_body_bytes=settings.max_body_bytes,
@@ -221,7 +251,7 @@ def make_workflow(plant: Plant) -> Workflow:
             clock=plant.clock,
             uniform=random.random,
             random=os.urandom,
-            callback_url=lambda provider, token: _callback_url(settings, provider, token),
+            callback_url=lambda provider, token: _callback_url(settings, provider, plant.callbacks.seal(token)),
             max_video_bytes=settings.max_video_bytes,
             max_image_bytes=settings.max_image_bytes,
         )
@@ -246,12 +276,12 @@ def make_policies(settings: Settings) -> Policies:
     )
 
 
-def _callback_url(settings: Settings, provider: str, token: str) -> str | None:
+def _callback_url(settings: Settings, provider: str, sealed: str) -> str | None:
     """Providers can ring only where they can reach us: under PUBLIC_URL, or on this very machine."""
     nearby = urlsplit(settings.mock_url).hostname in LOOPBACK_HOSTS and provider == "mock"
     if settings.public_url is None and not nearby:
         return None
-    return f"{settings.base_url}/callbacks/{provider}/{token}"
+    return f"{settings.base_url}/callbacks/{provider}/{sealed}"
 
 
 def make_worker(plant: Plant) -> Worker:

@@ -43,7 +43,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(30_000_000, ge=1_000)
 
     # Providers
-    provider: str = "mock"
+    provider: str | None = None
     allow_mock: bool = False
     mock_url: str = "http://127.0.0.1:8001"
     mock_recovery: Literal["key", "lookup", "callback", "none"] = "key"
@@ -59,7 +59,7 @@ class Settings(BaseSettings):
     poll_interval: float = Field(5.0, gt=0)
     poll_interval_max: float = Field(15.0, gt=0)
     max_attempts: int = Field(3, ge=1)
-    store_attempts: int = Field(12, ge=1)
+    store_attempts: int = Field(1000, ge=1)
     generation_timeout: float = Field(1200.0, gt=0)
     turn_timeout: float = Field(900.0, gt=0)
     retry_base: float = Field(2.0, ge=0)
@@ -129,6 +129,7 @@ class Settings(BaseSettings):
         "r2_public_url",
         "r2_access_key_id",
         "database_url",
+        "provider",
         mode="before",
     )
     @classmethod

@@ -10,7 +10,7 @@ from sqlalchemy import TextClause, text
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
-from pipeline import admission, ledger, queue, timeline
+from pipeline import admission, queue, timeline
 from pipeline.db import Row, Tx
 from pipeline.lifecycle import TERMINAL, GenerationStatus, JobKind, Stage, Step, move
 from pipeline.models import Generation
@@ -215,8 +215,7 @@ def cancel(tx: Tx, tenant: str, reference: str, outbox: Outbox) -> Row | None:
     row = find(tx, tenant, reference)
     if row is None or row["status"] in TERMINAL:
         return row
-    untouched = ledger.open_submission(tx, row["id"]) is None
-    at_once = untouched and queue.cancel_unstarted(tx, JobKind.GENERATION, row["id"])
+    at_once = queue.cancel_unstarted(tx, JobKind.GENERATION, row["id"])
     if not at_once and row["cancel_requested_at"] is None:
         queue.request_cancel(tx, JobKind.GENERATION, row["id"])
     # The job's row is held now, as every turn's record holds it: what is read from here on stays so until the commit.
@@ -237,7 +236,7 @@ def _cancelled(tx: Tx, row: Row, outbox: Outbox) -> Row:
         "sequence": row["sequence"] + 1,
     }
     tx.update("generation", changed, "id = :id", {"id": row["id"]})
-    timeline.note(tx, row, "ended.cancelled", before="anything was submitted")
+    timeline.note(tx, row, "ended.cancelled", before="a turn held it")
     outbox.record(tx, row | changed, EventType.CANCELLED)
     return row | changed
 

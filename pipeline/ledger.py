@@ -12,7 +12,7 @@ import json
 
 from pipeline.db import Row, Tx
 from pipeline.lifecycle import SubmissionOutcome
-from providers.base import Operation, ProviderError
+from providers.base import ErrorCode, Operation, ProviderError
 
 _OPEN = "outcome IN ('intended', 'accepted', 'unknown')"
 _ANOTHER_IS_OPEN = (
@@ -44,20 +44,9 @@ def intend(tx: Tx, generation: Row, *, submission_id: str, token: str, estimate_
     return row is not None
 
 
-def open_submissions(tx: Tx, generation_ids: list[str]) -> dict[str, Row]:
-    """The open submission of each of these generations, by generation id."""
-    found = (open_submission(tx, generation_id) for generation_id in generation_ids)
-    return {row["generation_id"]: row for row in found if row is not None}
-
-
 def open_submission(tx: Tx, generation_id: str) -> Row | None:
     """The one submission of a generation that may still cost or yield something."""
     return tx.one(f"SELECT * FROM submission WHERE generation_id = :id AND {_OPEN}", {"id": generation_id})
-
-
-def latest(tx: Tx, generation_id: str) -> Row | None:
-    """The newest submission of a generation, open or closed."""
-    return tx.one("SELECT * FROM submission WHERE generation_id = :id ORDER BY id DESC LIMIT 1", {"id": generation_id})
 
 
 def by_token(tx: Tx, token: str) -> Row | None:
@@ -71,10 +60,21 @@ def history(tx: Tx, generation_id: str) -> list[Row]:
 
 
 def count(tx: Tx, generation_id: str, run: int) -> int:
-    """How many submissions a run has made, surely rejected ones left out: they cost nothing."""
+    """How many submissions a run has made; those that met a rate limit are left out, since they say nothing of it."""
     return int(
         tx.value(
-            "SELECT count(*) FROM submission WHERE generation_id = :id AND run = :run AND outcome <> 'rejected'",
+            "SELECT count(*) FROM submission WHERE generation_id = :id AND run = :run"
+            " AND NOT (outcome = 'rejected' AND error_code = :rate_limited)",
+            {"id": generation_id, "run": run, "rate_limited": ErrorCode.RATE_LIMITED},
+        )
+    )
+
+
+def may_have_cost(tx: Tx, generation_id: str, run: int) -> bool:
+    """Whether anything of a run was, or may have been, charged."""
+    return bool(
+        tx.value(
+            "SELECT count(*) FROM submission WHERE generation_id = :id AND run = :run AND billed <> 'no'",
             {"id": generation_id, "run": run},
         )
     )
@@ -141,8 +141,8 @@ def succeed(tx: Tx, token: str, cost_micros: int | None) -> None:
 def fail(tx: Tx, token: str, error: ProviderError, cost_micros: int | None = None) -> None:
     """The provider ended the work without a result, or was asked to stop it; `error.billed` says what is known of the
     charge."""
-    billed = {True: "yes", False: "no", None: "unknown"}[error.billed]
-    cost = 0 if error.billed is False else cost_micros
+    billed = "yes" if cost_micros else {True: "yes", False: "no", None: "unknown"}[error.billed]
+    cost = 0 if billed == "no" else cost_micros
     _close(
         tx, token, SubmissionOutcome.FAILED, error=error, billed=billed, cost_micros=cost, only="outcome = 'accepted'"
     )
@@ -181,8 +181,3 @@ def add_candidate(tx: Tx, token: str, operation_id: str) -> None:
         " WHERE token = :token AND operation_id IS NULL AND outcome IN ('intended', 'unknown')",
         {"operation_id": operation_id, "token": token},
     )
-
-
-def drop_candidate(tx: Tx, token: str) -> None:
-    """The provider does not know the operation that a callback named."""
-    tx.run("UPDATE submission SET candidate_operation_id = NULL WHERE token = :token", {"token": token})

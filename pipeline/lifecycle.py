@@ -72,8 +72,6 @@ class SubmissionOutcome(StrEnum):
     ABANDONED = "abandoned"
 
 
-OPEN_SUBMISSIONS = frozenset({SubmissionOutcome.INTENDED, SubmissionOutcome.ACCEPTED, SubmissionOutcome.UNKNOWN})
-
 STAGE_OF_STEP: dict[Step, Stage] = {
     Step.SUBMIT: Stage.SUBMITTING,
     Step.RESOLVE: Stage.HELD,

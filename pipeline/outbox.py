@@ -43,6 +43,7 @@ from webhooks.sender import Delivered, Gone, Reason, SendResult, build_headers, 
 DEFAULT_ENDPOINT = "ep_default"
 PER_REQUEST = "request"
 FROM_SETTINGS = "settings"
+UNSET = "WEBHOOK_URL is not set"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +137,14 @@ class Outbox:
 
     @staticmethod
     def _places(tx: Tx, generation: Row, event_type: str) -> list[Row]:
-        """The endpoints of the tenant that want this type, and the request's own URL."""
+        """The endpoints of the tenant that want this type, and the request's own URL.
+
+        One that answered 410 still gets its deliveries: they end dead at once, listed, and can be sent again.
+        """
         endpoints = tx.all(
-            "SELECT * FROM webhook_endpoint WHERE tenant_id = :tenant AND disabled_at IS NULL",
-            {"tenant": generation["tenant_id"]},
+            "SELECT * FROM webhook_endpoint WHERE tenant_id = :tenant"
+            " AND (disabled_at IS NULL OR disabled_reason <> :unset)",
+            {"tenant": generation["tenant_id"], "unset": UNSET},
         )
         wanted = [row for row in endpoints if event_type in json.loads(row["events"])]
         if generation["webhook_url"]:
@@ -311,9 +316,8 @@ def set_default_endpoint(tx: Tx, *, url: str | None, events: Sequence[str], tena
     """Make WEBHOOK_URL the tenant's default endpoint, or switch that off when it is unset. A new URL opens it again."""
     if url is None:
         tx.run(
-            "UPDATE webhook_endpoint SET disabled_at = :now, disabled_reason = 'WEBHOOK_URL is not set'"
-            " WHERE id = :id AND disabled_at IS NULL",
-            {"now": tx.now, "id": DEFAULT_ENDPOINT},
+            "UPDATE webhook_endpoint SET disabled_at = :now, disabled_reason = :unset WHERE id = :id",
+            {"now": tx.now, "unset": UNSET, "id": DEFAULT_ENDPOINT},
         )
         return
     tx.run(
@@ -321,13 +325,14 @@ def set_default_endpoint(tx: Tx, *, url: str | None, events: Sequence[str], tena
         " VALUES (:id, :tenant, :url, :events, :secret_ref, :now)"
         " ON CONFLICT (id) DO UPDATE SET events = excluded.events, url = excluded.url,"
         " disabled_at = CASE WHEN webhook_endpoint.url = excluded.url AND webhook_endpoint.disabled_reason"
-        " <> 'WEBHOOK_URL is not set' THEN webhook_endpoint.disabled_at END",
+        " <> :unset THEN webhook_endpoint.disabled_at END",
         {
             "id": DEFAULT_ENDPOINT,
             "tenant": tenant,
             "url": url,
             "events": json.dumps(list(events)),
             "secret_ref": FROM_SETTINGS,
+            "unset": UNSET,
             "now": tx.now,
         },
     )

@@ -7,7 +7,7 @@ written only by whoever still holds both: `lock` says whether that is so, `ackno
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.db import Row, Tx
@@ -221,11 +221,15 @@ def next_due(tx: Tx, steps: Sequence[Step]) -> int | None:
     return min((time for time in times if time is not None), default=None)
 
 
-def extend(tx: Tx, worker: str, lease: float) -> set[int]:
-    """Renew all leases of a process; returns the ids of the jobs that it still holds."""
+def extend(tx: Tx, worker: str, job_ids: Iterable[int], lease: float) -> set[int]:
+    """Renew the leases of the turns that a process runs; returns the ids of the jobs that it still holds.
+
+    What is leased to it but not run (a turn that crashed, a claim whose commit was not answered) is left to expire.
+    """
+    ids = ", ".join(str(int(job_id)) for job_id in sorted(job_ids))
     rows = tx.all(
         "UPDATE job SET locked_until = :until WHERE status = 'processing' AND locked_by = :worker"
-        " AND locked_until > :now RETURNING id",
+        f" AND locked_until > :now AND id IN ({ids}) RETURNING id",
         {"worker": worker, "until": tx.now + int(lease * 1000), "now": tx.now},
     )
     return {row["id"] for row in rows}
@@ -247,18 +251,18 @@ def _fenced(tx: Tx, claim: Claim) -> dict[str, object]:
     return {"id": claim.id, "fence": claim.fence, "worker": claim.worker, "now": tx.now}
 
 
-def acknowledge(tx: Tx, claim: Claim, decision: Decision, *, wake_seq: int, lane: str | None = None) -> None:
+def acknowledge(tx: Tx, claim: Claim, decision: Decision, *, wake_seq: int, cancel_requested: bool = False) -> None:
     """Write what follows from a turn, under the fence, and give the job back. Raises LeaseLost.
 
-    A snooze, advance or hold becomes due at once if `wake_seq` (as `lock` read it) moved during the turn.
+    What is to come later becomes due at once if `wake_seq` (as `lock` read it) moved during the turn; a retry only if
+    it was a cancel that woke it, since news do not mend a failure.
     """
     values = _consequences(tx, claim, decision)
-    if wake_seq != claim.wake_seq and isinstance(decision, Snooze | Advance | Hold):
+    waking = isinstance(decision, Snooze | Advance | Hold) or (isinstance(decision, Retry) and cancel_requested)
+    if wake_seq != claim.wake_seq and waking:
         values["scheduled_for"] = tx.now
         if values.get("step") is Step.HELD:
             values["step"] = Step.RESOLVE
-    if lane is not None:
-        values["lane"] = lane
     released: dict[str, object] = {"locked_by": None, "locked_until": None, "claims_unrecorded": 0}
     if tx.update("job", values | released, _HELD.removeprefix(" WHERE "), _fenced(tx, claim)) != 1:
         raise LeaseLost(f"job {claim.id}: fence {claim.fence} of {claim.worker} is no longer the holder")
@@ -267,7 +271,7 @@ def acknowledge(tx: Tx, claim: Claim, decision: Decision, *, wake_seq: int, lane
 def _consequences(tx: Tx, claim: Claim, decision: Decision) -> dict[str, object]:
     match decision:
         case Snooze(delay):
-            return _due(tx, delay) | {"polls": claim.polls + 1}
+            return _due(tx, delay) | {"polls": claim.polls + 1, "attempts": 0}
         case Retry(delay):
             return _due(tx, delay) | {"attempts": claim.attempts + 1}
         case Advance(step, delay):
@@ -277,7 +281,8 @@ def _consequences(tx: Tx, claim: Claim, decision: Decision) -> dict[str, object]
         case Hold(delay) if delay is not None:
             return _due(tx, delay) | {"step": Step.RESOLVE, "attempts": 0}
         case Requeue():
-            return _due(tx, 0.0) | {"status": JobStatus.WAITING, "step": Step.SUBMIT}
+            attempts = claim.attempts if claim.step is Step.SUBMIT else 0
+            return _due(tx, 0.0) | {"status": JobStatus.WAITING, "step": Step.SUBMIT, "attempts": attempts}
         case Complete() | Fail():
             return {"status": JobStatus.DONE, "finished_at": tx.now}
         case DeadLetter():
@@ -332,7 +337,9 @@ def cancel_unstarted(tx: Tx, kind: JobKind, subject_id: str) -> bool:
     return bool(
         tx.run(
             "UPDATE job SET status = 'cancelled', cancel_requested = 1, finished_at = :now WHERE kind = :kind"
-            " AND subject_id = :subject_id AND step = 'submit' AND (status = 'waiting' OR status = 'pending')",
+            " AND subject_id = :subject_id AND step = 'submit' AND (status = 'waiting' OR status = 'pending')"
+            " AND NOT EXISTS (SELECT 1 FROM submission s WHERE s.generation_id = job.subject_id"
+            " AND s.outcome IN ('intended', 'accepted', 'unknown'))",
             {"kind": kind, "subject_id": subject_id, "now": tx.now},
         )
     )

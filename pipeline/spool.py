@@ -44,7 +44,7 @@ class Spool:
     def __init__(self, root: Path, limit: int) -> None:
         self._root = root
         self._limit = limit
-        self._reserved = 0
+        self._active: dict[Path, int] = {}
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="dailies-spool")
         root.mkdir(parents=True, exist_ok=True)
 
@@ -53,11 +53,12 @@ class Spool:
         self._threads.shutdown(wait=True)
 
     def used(self) -> int:
-        """Bytes of all files that lie here."""
-        total = 0
+        """Bytes of all files that lie here, those that are being written counted with what they announced."""
+        total = sum(self._active.values())
         for path in self._root.iterdir():
-            with suppress(FileNotFoundError):
-                total += path.stat().st_size
+            if path not in self._active:
+                with suppress(FileNotFoundError):
+                    total += path.stat().st_size
         return total
 
     def sweep(self, older_than: float = STALE_SECONDS, now: float | None = None) -> int:
@@ -72,19 +73,21 @@ class Spool:
         return gone
 
     async def fetch(self, name: str, chunks: AsyncIterator[bytes], *, announced: int | None, limit: int) -> Spooled:
-        """Write a body to disk and measure it on the way.
+        """Write a body to disk and measure it on the way, as `NAME-N.part`; what earlier tries of NAME left goes first.
 
         Raises SpoolFull, TooLarge (over `limit` bytes), and whatever `chunks` raises; then nothing is left behind.
         """
         if announced is not None and announced > limit:
             raise TooLarge(f"the file has {announced} bytes; MAX_VIDEO_BYTES allows {limit}")
-        room = announced or BLOCK
-        if self.used() + self._reserved + room > self._limit:
-            raise SpoolFull(f"the spool holds {self.used()} of {self._limit} bytes (SPOOL_BYTES)")
-        self._reserved += room
+        for old in self._root.glob(f"{name.rpartition('-')[0]}-*.part"):
+            self.discard(old)
+        free = self._limit - self.used()
+        if (announced or BLOCK) > free:
+            raise SpoolFull(f"the spool holds {self._limit - free} of {self._limit} bytes (SPOOL_BYTES)")
         path = self._root / name
+        self._active[path] = announced or BLOCK
         try:
-            return await self._write(path, chunks, limit)
+            return await self._write(path, chunks, limit, free)
         except OSError as error:
             self.discard(path)
             raise SpoolFull(f"cannot write to the spool: {error}") from error
@@ -92,10 +95,10 @@ class Spool:
             self.discard(path)
             raise
         finally:
-            self._reserved -= room
+            del self._active[path]
 
-    async def _write(self, path: Path, chunks: AsyncIterator[bytes], limit: int) -> Spooled:
-        sink = await self._off_loop(_Sink, path, limit)
+    async def _write(self, path: Path, chunks: AsyncIterator[bytes], limit: int, free: int) -> Spooled:
+        sink = await self._off_loop(_Sink, path, limit, free)
         try:
             block = bytearray()
             async for chunk in chunks:
@@ -120,9 +123,10 @@ class Spool:
 class _Sink:
     """The file and its hashes, written a block at a time off the event loop."""
 
-    def __init__(self, path: Path, limit: int) -> None:
+    def __init__(self, path: Path, limit: int, free: int) -> None:
         self.file: BinaryIO = path.open("wb")
         self.limit = limit
+        self.free = free
         self.size = 0
         self.sha256 = hashlib.sha256()
         self.md5 = hashlib.md5(usedforsecurity=False)
@@ -131,6 +135,8 @@ class _Sink:
         self.size += len(block)
         if self.size > self.limit:
             raise TooLarge(f"the file has more than {self.limit} bytes (MAX_VIDEO_BYTES)")
+        if self.size > self.free:
+            raise SpoolFull(f"the file is larger than the {self.free} bytes that the spool had left (SPOOL_BYTES)")
         self.file.write(block)
         self.sha256.update(block)
         self.md5.update(block)

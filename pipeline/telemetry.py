@@ -25,6 +25,7 @@ EVENTS: dict[str, str] = {
     "worker.failed": "the worker's loop met an error and goes on",
     "worker.lease_lost": "this process could not renew its leases and stopped its turns",
     "money.unrecorded": "a provider's answer could not be written yet; it carries the operation id",
+    "provider.missing": "a generation in flight belongs to a provider that this worker does not know",
     "lane.paused": "a lane stopped starting work, with the reason",
     "job.poisoned": "a job was claimed too often without a record",
     "callback.received": "a provider rang",

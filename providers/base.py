@@ -31,6 +31,15 @@ class ErrorCode(StrEnum):
     CANCELLED = "provider_cancelled"
 
 
+MAX_ID = 500
+MAX_MESSAGE = 500
+
+
+def clean(text: str) -> str:
+    """Words of strangers as any database takes them: no NUL, no half characters, at most MAX_MESSAGE of them."""
+    return text[:MAX_MESSAGE].encode("utf-8", "replace").decode().replace("\x00", "")
+
+
 RETRYABLE = frozenset({ErrorCode.TRANSIENT, ErrorCode.RATE_LIMITED, ErrorCode.UNREADABLE})
 
 
@@ -61,11 +70,11 @@ class ProviderError(Exception):
         billed: bool | None = None,
         resubmit: bool = False,
     ) -> None:
-        super().__init__(message[:500])
+        self.message = clean(message)
+        super().__init__(self.message)
         self.code = code
-        self.message = message[:500]
         self.retry_after = retry_after
-        self.provider_code = provider_code
+        self.provider_code = None if provider_code is None else clean(provider_code)
         self.http_status = http_status
         self.retryable = code in RETRYABLE if retryable is None else retryable
         self.billed = billed
@@ -108,10 +117,18 @@ class SubmitContext:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """The provider's unit of work. `data` is the adapter's own JSON: whatever it needs to poll, cancel and download."""
+    """The provider's unit of work. `data` is the adapter's own JSON: whatever it needs to poll, cancel and download.
+
+    An operation that only a callback named has no `data`: adapters must be able to poll by the id alone.
+    Raises ValueError for an id that is no decent text: then the answer that held it is unreadable.
+    """
 
     id: str
     data: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.id) <= MAX_ID or not self.id.isprintable():
+            raise ValueError("an operation's id is 1 to 500 printable characters")
 
 
 @dataclass(frozen=True, slots=True)

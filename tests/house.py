@@ -20,6 +20,7 @@ from providers.mock.server import create_mock
 from webhooks.receiver import Received, create_receiver
 
 FAST = {
+    "provider": "mock",
     "allowed_networks": "127.0.0.0/8,::1/128",
     "retry_base": 0.05,
     "retry_max": 0.2,

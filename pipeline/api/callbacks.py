@@ -26,14 +26,13 @@ _ID = re.compile(r"[\x21-\x7e]{1,500}")
 async def callback(request: Request) -> Response:
     """`POST /callbacks/{provider}/{token}`: 200 once the ring is kept, whether it is the first or a repeat."""
     service = service_of(request)
-    name, token = request.path_params["provider"], request.path_params["token"]
+    name, token = request.path_params["provider"], service.callbacks.unseal(request.path_params["token"])
     provider = service.providers.get(name)
     if provider is None:
         raise Problem(404, "not_found", f"there is no provider {name!r}")
     ring = _ring(provider, request.headers, await read_body(request, MAX_CALLBACK))
     ring_id = new_id("cbk", service.clock.now_ms(), service.random)
-    known = await service.db.write(lambda tx: _keep(tx, ring_id, name, token, ring))
-    if not known:
+    if token is None or not await service.db.write(lambda tx: _keep(tx, ring_id, name, token, ring)):
         emit("callback.refused", level=logging.WARNING, provider=name, reason="unknown token")
         raise Problem(404, "not_found", "this callback address was never handed out")
     emit("callback.received", provider=name, operation=ring.operation_id, event_id=ring.event_id)

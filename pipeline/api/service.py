@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from pipeline.clock import Clock
 from pipeline.db import Database
+from pipeline.keys import Signer
 from pipeline.links import Links
 from pipeline.outbox import Outbox
 from pipeline.storage import Storage
@@ -18,6 +19,7 @@ class Service:
     """The parts of the API.
 
     Args:
+        callbacks: opens the addresses that providers were given to ring at.
         api_keys: keys that may call; empty means that everyone who can connect may.
         default_provider: asked when a request names none.
         webhook_hosts: hosts that a request may name in `webhook.url`.
@@ -27,6 +29,7 @@ class Service:
 
     db: Database
     links: Links
+    callbacks: Signer
     outbox: Outbox
     storage: Storage
     providers: Mapping[str, Provider]

@@ -105,7 +105,7 @@ def _lane_view(tx: Tx, row: Row, max_in_flight: int) -> dict[str, Any]:
     return {
         "name": row["name"],
         "inFlight": admission.in_flight(tx, row["name"]),
-        "maxInFlight": row["max_in_flight"] or max_in_flight,
+        "maxInFlight": max_in_flight if row["max_in_flight"] is None else row["max_in_flight"],
         "pausedUntil": iso(row["paused_until"]) if paused else None,
         "pausedReason": row["paused_reason"] if paused else None,
     }

@@ -16,7 +16,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 
 class DatabaseError(Exception):
@@ -77,6 +77,7 @@ def translate(error: DBAPIError) -> Exception:
     state = getattr(original, "sqlstate", None)
     if state in _POSTGRES_BUSY:
         return DatabaseBusy(f"others hold the rows that this needs: {original}")
-    if error.connection_invalidated or (state or "08").startswith(_POSTGRES_ILL):
+    lost = state is None and isinstance(error, OperationalError | InterfaceError)
+    if error.connection_invalidated or lost or (state or "").startswith(_POSTGRES_ILL):
         return DatabaseUnavailable(f"the database cannot be reached: {original}")
     return error

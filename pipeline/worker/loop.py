@@ -76,7 +76,10 @@ class Worker:
 
     async def drain_queue(self) -> int:
         """Take what is due, and what comes due by it, until nothing is left to do now; how many turns that took."""
-        return await self._with_helpers(self._empty(), self._leases.keep())
+        done = await self._with_helpers(self._empty(), self._leases.keep(), self._presence.keep())
+        if self._maintain is not None:
+            await self._maintain()
+        return done
 
     async def _with_helpers(self, work: Coroutine[None, None, T], *helping: Coroutine[None, None, None]) -> T:
         """Work with helpers beside it; hand back what is left before they end."""

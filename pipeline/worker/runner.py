@@ -78,7 +78,8 @@ class Runner:
                 "turn.crashed", extra={"fields": {"job": turn.claim.id, "step": turn.claim.step, "error": repr(error)}}
             )
         finally:
-            self.running.pop(turn.claim.id, None)
+            if self.running.get(turn.claim.id) is turn:
+                del self.running[turn.claim.id]
             self._doorbell.nudge()
 
     async def _run(self, turn: Turn) -> Report:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pipeline import admission, ledger, queue, timeline
 from pipeline.db import Row, Tx
 from pipeline.lifecycle import (
-    POISON_CLAIMS,
     STAGE_OF_STEP,
     Advance,
     Cancel,
@@ -19,6 +18,7 @@ from pipeline.lifecycle import (
     Fault,
     GenerationStatus,
     Hold,
+    NotYet,
     Requeue,
     Retry,
     Snooze,
@@ -43,6 +43,12 @@ PROGRESS_STEP = 0.1
 """Progress events are told in steps of a tenth: more would only cost the receiver."""
 
 
+MANY_POLLS = 100
+"""What repeats for ever is told so often and not again: a timeline is for people."""
+
+UNSERVED_SECONDS = 60.0
+
+
 class Workflow:
     """Handler of `generation` jobs."""
 
@@ -56,19 +62,16 @@ class Workflow:
             row = tx.one("SELECT * FROM generation WHERE id = :id", {"id": claim.subject_id})
             if row is not None:
                 opened = ledger.open_submission(tx, row["id"])
-                subjects[claim.id] = Subject(row, opened, ledger.count(tx, row["id"], row["run"]))
+                made = ledger.count(tx, row["id"], row["run"])
+                paused = claim.step is Step.SUBMIT and admission.is_paused(tx, claim.lane)
+                subjects[claim.id] = Subject(row, opened, made, paused)
         return subjects
 
     async def run(self, turn: Turn) -> Report:
         """Run the stage that the job is at."""
         claim, generation = turn.claim, subject_of(turn).generation
-        if claim.claims_unrecorded > POISON_CLAIMS:
-            emit("job.poisoned", level=40, generation=generation["id"], step=claim.step, claims=claim.claims_unrecorded)
-            message = f"{claim.claims_unrecorded - 1} turns of the {claim.step} step ended without a record"
-            return Report(Failed(Fault("poison", message, retryable=True), exhausted=True))
         if generation["provider"] not in self._parts.providers:
-            message = f"the provider {generation['provider']!r} is not configured in this worker"
-            return Report(Failed(Fault("provider_not_configured", message)))
+            return _not_served(turn)
         return await _STAGES[claim.step](self._parts, turn)
 
     def record_turn(self, tx: Tx, turn: Turn, report: Report) -> Decision | None:
@@ -89,18 +92,21 @@ class Workflow:
             jitter=self._parts.uniform(),
         )
         if isinstance(decision, Requeue) and decision.delay > 0:
-            admission.pause(tx, claim.lane, seconds=decision.delay, reason=decision.fault.message)
-            emit("lane.paused", level=30, lane=claim.lane, seconds=decision.delay, reason=decision.fault.message)
-        queue.acknowledge(tx, claim, decision, wake_seq=locked["wake_seq"])
-        self._apply(tx, subject_of(turn).generation, report, decision)
+            reason = f"{decision.fault.code}: {decision.fault.message}"
+            admission.pause(tx, claim.lane, seconds=decision.delay, reason=reason)
+        cancelling = bool(locked["cancel_requested"])
+        queue.acknowledge(tx, claim, decision, wake_seq=locked["wake_seq"], cancel_requested=cancelling)
+        self._apply(tx, subject_of(turn).generation, report, decision, claim.polls)
         return decision
 
-    def _apply(self, tx: Tx, before: Row, report: Report, decision: Decision) -> None:
+    def _apply(self, tx: Tx, before: Row, report: Report, decision: Decision, polls: int) -> None:
         """Move the generation, tell its timeline, and record the event that the move is worth."""
         if isinstance(decision, Snooze) and not report.patch and not report.notes:
             return
         changed, event = _consequences(decision, tx.now)
         changed = {**report.patch, **changed}
+        if isinstance(decision, Fail | DeadLetter) and ledger.may_have_cost(tx, before["id"], before["run"]):
+            changed["error_retryable"] = 0
         if event is None and _stepped(before, changed):
             event = EventType.PROGRESS
         if event is not None and not self._parts.outbox.wanted(tx, before, event):
@@ -113,10 +119,23 @@ class Workflow:
                 changed["sequence"] = before["sequence"] + 1
             tx.update("generation", changed, "id = :id", {"id": before["id"]})
         generation = before | changed
-        for name, detail in (*report.notes, *_note(decision)):
+        notes = report.notes if polls < MANY_POLLS or not isinstance(decision, Snooze) else ()
+        for name, detail in (*notes, *_note(decision)):
             timeline.note(tx, generation, name, **detail)
         if event is not None:
-            self._parts.outbox.record(tx, generation, event)
+            now = tx.one("SELECT * FROM generation WHERE id = :id", {"id": before["id"]})
+            self._parts.outbox.record(tx, now or generation, event)
+
+
+def _not_served(turn: Turn) -> Report:
+    """This worker does not know the provider. Work that may have been paid for waits for one that does."""
+    subject = subject_of(turn)
+    name = subject.generation["provider"]
+    fault = Fault("provider_not_configured", f"the provider {name!r} is not configured in this worker")
+    if turn.claim.step is Step.SUBMIT and subject.open_submission is None:
+        return Report(Failed(fault))
+    emit("provider.missing", level=30, provider=name, generation=subject.generation["id"], step=turn.claim.step)
+    return Report(NotYet(UNSERVED_SECONDS), notes=[("provider.missing", {"provider": name})])
 
 
 def _stepped(before: Row, changed: Mapping[str, object]) -> bool:

@@ -42,11 +42,18 @@ class Parts:
 
 @dataclass(slots=True)
 class Subject:
-    """What a generation's turn works on: its row, its open submission (if any), and how many its run has made."""
+    """What a generation's turn works on.
+
+    Args:
+        open_submission: the one that may still cost or yield something, if any.
+        submissions: how many its run has made.
+        paused: whether its lane is closed to new submissions.
+    """
 
     generation: Row
     open_submission: Row | None
     submissions: int
+    paused: bool = False
 
 
 def subject_of(turn: Turn) -> Subject:

@@ -49,7 +49,10 @@ class Policies:
         return max(can.poll_seconds, min(can.typical_seconds * 0.8, self.generation_timeout / 2))
 
     def next_poll(self, can: Capabilities, *, elapsed: float, asked: float | None, jitter: float) -> float:
-        """The longer it runs, the rarer the looks; never below the provider's minimum or what it asked for."""
+        """The longer it runs, the rarer the looks; never below the provider's minimum or, until the deadline, what it
+        asked for.
+        """
         usual = min(self.poll_interval, can.typical_seconds / 4)
         wait = min(self.poll_interval_max, max(usual, elapsed * 0.1)) * (0.8 + 0.4 * jitter)
-        return max(wait, can.poll_seconds, asked or 0.0)
+        left = max(self.generation_timeout - elapsed, can.poll_seconds)
+        return max(wait, can.poll_seconds, min(asked or 0.0, left))

@@ -14,6 +14,9 @@ from providers.base import ErrorCode, Operation, Output, Phase, Provider, Provid
 
 NO_OUTPUT = ProviderError(ErrorCode.PROVIDER_ERROR, "the provider reports success but names no file")
 MAX_NOT_FOUND = 5
+MAX_OVERDUE = 5
+"""So many polls in a row must fail past the deadline before we give up: after a night of ours the video may be
+there."""
 
 
 def operation_of(generation: Row) -> Operation:
@@ -30,6 +33,13 @@ def outputs_of(generation: Row) -> list[Output]:
 def with_outputs(generation: Row, status: ProviderStatus) -> str:
     """The operation and its files as the generation row keeps them."""
     return json.dumps(json.loads(generation["operation"]) | {"outputs": [asdict(output) for output in status.outputs]})
+
+
+def with_bad_file(operation: str) -> tuple[str, int]:
+    """The stored operation with one more file that was no video, and how many there were."""
+    stored = json.loads(operation)
+    stored["bad_files"] = stored.get("bad_files", 0) + 1
+    return json.dumps(stored), stored["bad_files"]
 
 
 def token_of(generation: Row) -> str:
@@ -102,16 +112,18 @@ def _failed(parts: Parts, turn: Turn, status: ProviderStatus) -> Report:
 def _unreached(parts: Parts, turn: Turn, provider: Provider, error: ProviderError, elapsed: float) -> Report:
     """A poll that fails is a blip until the deadline; it is never a reason to submit again."""
     notes = [("poll.failed", {"code": error.code, "reason": error.message})]
-    if elapsed > parts.policies.generation_timeout:
+    overdue = elapsed > parts.policies.generation_timeout
+    if overdue and turn.claim.attempts + 1 >= MAX_OVERDUE:
         return _given_up(parts, turn, elapsed, f"the provider cannot be asked: {error.message}")
-    if error.code is ErrorCode.RATE_LIMITED:
+    if error.code is ErrorCode.RATE_LIMITED and not overdue:
         wait = parts.policies.next_poll(
             provider.capabilities, elapsed=elapsed, asked=error.retry_after, jitter=parts.uniform()
         )
         return Report(NotYet(wait), fields={"rate_limited": True})
     if error.code is ErrorCode.NOT_FOUND and turn.claim.attempts + 1 >= MAX_NOT_FOUND:
         return Report(Failed(fault_of(error), exhausted=True), notes=notes)
-    return Report(Failed(fault_of(error), retryable=True, retry_after=error.retry_after), notes=notes)
+    asked = min(error.retry_after or 0.0, max(1.0, parts.policies.generation_timeout - elapsed))
+    return Report(Failed(fault_of(error), retryable=True, retry_after=asked), notes=notes)
 
 
 async def _stop_upstream(provider: Provider, operation: Operation) -> bool:

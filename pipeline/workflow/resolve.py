@@ -11,17 +11,17 @@ from collections.abc import Callable
 
 from pipeline import ledger
 from pipeline.db import Row, Tx
-from pipeline.lifecycle import Done, Failed, Fault, NotYet, Parked, Step, Stopped, SubmissionOutcome
+from pipeline.lifecycle import Busy, Done, Failed, Fault, NotYet, Parked, Step, Stopped, SubmissionOutcome
 from pipeline.schemas import video_request
+from pipeline.storage import StorageError
 from pipeline.turn import Report, Turn
 from pipeline.workflow.parts import Parts, fault_of, subject_of
-from pipeline.workflow.submit import adopted, answered, input_image, operation_json, pay_once
+from pipeline.workflow.submit import adopted, input_image, operation_json, pay_once
 from providers.base import (
     Accepted,
     Capabilities,
     ErrorCode,
     Operation,
-    Phase,
     Provider,
     ProviderError,
     Rejected,
@@ -29,7 +29,12 @@ from providers.base import (
 
 NOT_THERE = ProviderError(ErrorCode.NOT_FOUND, "the provider lists nothing under our token", billed=False)
 GIVEN_UP = ProviderError(ErrorCode.TRANSIENT, "whether the provider took the work cannot be found out")
+NOT_TAKEN = Fault("not_taken", "the submission is closed: a new one may be made")
 MAX_WAIT = 30.0
+MAX_ASKED = 600.0
+"""Seconds: what a provider asks us to wait is honoured so far, since a paid call hangs on it."""
+REFUSALS = 5
+"""So many times a repeat may be refused before nothing more is expected of it."""
 
 
 async def resolve(parts: Parts, turn: Turn) -> Report:
@@ -39,22 +44,30 @@ async def resolve(parts: Parts, turn: Turn) -> Report:
     if subject.generation["cancel_requested_at"] is not None:
         return Report(Stopped(), notes=[("cancel.unresolved", {"billed": "unknown"})])
     if submission is None:
-        return Report(Done(Step.SUBMIT))
+        return Report(Busy(NOT_TAKEN))
     if submission["outcome"] == SubmissionOutcome.ACCEPTED:
-        return Report(Done(Step.POLL), patch=adopted(submission))
+        return Report(Done(Step.POLL), patch=adopted(parts, submission))
     provider = parts.providers[subject.generation["provider"]]
     age = (parts.clock.now_ms() - submission["intended_at"]) / 1000
     try:
         return (
-            await _candidate(provider, submission)
+            await _candidate(parts, provider, submission)
             or await _send_again(parts, turn, provider, submission, age)
-            or await _look_up(parts, turn, provider, submission, age)
+            or await _look_up(parts, turn, provider, submission)
             or _wait(parts, turn, provider.capabilities, submission, age)
             or _give_up(parts, submission)
         )
-    except ProviderError as error:
-        wait = max(error.retry_after or 0.0, _pause(parts, turn))
-        return Report(NotYet(wait), notes=[("resolve.failed", {"code": error.code, "reason": error.message})])
+    except (ProviderError, StorageError) as error:
+        return _not_now(parts, turn, submission, error, age)
+
+
+def _not_now(parts: Parts, turn: Turn, submission: Row, error: ProviderError | StorageError, age: float) -> Report:
+    """The way to find out is itself broken: try for as long as a generation may take, then give up."""
+    if age > parts.policies.submit_timeout + parts.policies.generation_timeout:
+        return _give_up(parts, submission)
+    wait = max(getattr(error, "retry_after", None) or 0.0, _pause(parts, turn))
+    notes = [("resolve.failed", {"code": str(error.code), "reason": str(error)})]
+    return Report(NotYet(min(wait, MAX_ASKED)), notes=notes)
 
 
 def _pause(parts: Parts, turn: Turn) -> float:
@@ -62,35 +75,37 @@ def _pause(parts: Parts, turn: Turn) -> float:
     return min(MAX_WAIT, parts.policies.retry_base * 1.5 ** min(turn.claim.polls, 20)) * (0.8 + 0.4 * parts.uniform())
 
 
-def _adopt(submission: Row, operation: Operation, how: str) -> Report:
+def _adopt(parts: Parts, submission: Row, operation: Operation, how: str) -> Report:
     token = submission["token"]
     return Report(
         Done(Step.POLL),
-        patch={"operation": operation_json(operation, token), "accepted_at": submission["intended_at"]},
+        patch={"operation": operation_json(operation, token), "accepted_at": parts.clock.now_ms()},
         facts=[lambda tx: ledger.accept(tx, token, operation)],
         notes=[("submit.resolved", {"operation": operation.id, "by": how})],
         fields={"operation": operation.id},
     )
 
 
-async def _candidate(provider: Provider, submission: Row) -> Report | None:
+async def _candidate(parts: Parts, provider: Provider, submission: Row) -> Report | None:
     """A callback named an operation: it is believed once the provider shows it to our own key."""
     if submission["candidate_operation_id"] is None:
         return None
     operation = Operation(submission["candidate_operation_id"])
     try:
-        status = await provider.poll(operation)
+        await provider.poll(operation)
     except ProviderError as error:
         if error.code is not ErrorCode.NOT_FOUND:
             raise
-        token = submission["token"]
-        return Report(NotYet(0.0), facts=[lambda tx: ledger.drop_candidate(tx, token)])
-    assert status.phase in Phase
-    return _adopt(submission, operation, "callback")
+        return None
+    return _adopt(parts, submission, operation, "callback")
 
 
 async def _send_again(parts: Parts, turn: Turn, provider: Provider, submission: Row, age: float) -> Report | None:
-    """The provider charges a token once, however often it comes: send the same request again."""
+    """The provider charges a token once, however often it comes: send the same request again.
+
+    A refusal of the repeat says nothing of the first call, which may have taken the last of the credit: it stays
+    unknown.
+    """
     lifetime = provider.capabilities.recovery.idempotency_seconds
     if lifetime is None or age > lifetime:
         return None
@@ -101,27 +116,32 @@ async def _send_again(parts: Parts, turn: Turn, provider: Provider, submission: 
     turn.paying = True
     result = await pay_once(parts, provider, request, submission["token"])
     if isinstance(result, Accepted):
-        return _adopt(submission, result.operation, "idempotency key")
-    if isinstance(result, Rejected) and not result.error.retryable:
-        return answered(parts, turn, submission["token"], result)
+        return _adopt(parts, submission, result.operation, "idempotency key")
+    if isinstance(result, Rejected) and not result.error.retryable and turn.claim.polls >= REFUSALS:
+        return None
     wait = max(result.error.retry_after or 0.0, _pause(parts, turn))
-    return Report(NotYet(wait), notes=[("resolve.unclear", {"reason": result.error.message})])
+    return Report(NotYet(min(wait, MAX_ASKED)), notes=[("resolve.unclear", {"reason": result.error.message})])
 
 
-async def _look_up(parts: Parts, turn: Turn, provider: Provider, submission: Row, age: float) -> Report | None:
-    """The provider lists work by token: what is not there after the quiet period was not taken."""
+async def _look_up(parts: Parts, turn: Turn, provider: Provider, submission: Row) -> Report | None:
+    """The provider lists work by token: what is not there after the quiet period was not taken.
+
+    The period begins when no byte of our call can be under way any more: at the end of the call, or, where nobody saw
+    it end, when its own time and that of a late answer are over.
+    """
     quiet = provider.capabilities.recovery.lookup_quiet_seconds
     if quiet is None:
         return None
     operation = await provider.lookup(submission["token"])
     if operation is not None:
-        return _adopt(submission, operation, "lookup")
-    border = max(quiet, 0.0 if submission["answered_at"] else _own_answer_seconds(parts))
-    if age < border:
-        return Report(NotYet(min(border - age, _pause(parts, turn))))
+        return _adopt(parts, submission, operation, "lookup")
+    ended = submission["answered_at"] or submission["intended_at"] + _own_answer_seconds(parts) * 1000
+    left = quiet - (parts.clock.now_ms() - ended) / 1000
+    if left > 0:
+        return Report(NotYet(min(left, _pause(parts, turn))))
     token = submission["token"]
     return Report(
-        Done(Step.SUBMIT),
+        Busy(NOT_TAKEN),
         facts=[lambda tx: ledger.reject(tx, token, NOT_THERE)],
         notes=[("submit.resolved", {"by": "lookup", "found": False})],
     )
@@ -151,5 +171,5 @@ def _give_up(parts: Parts, submission: Row) -> Report:
             return Report(Parked(fault), notes=[("submit.parked", {"reason": fault.message})])
         case "resubmit":
             notes = [("submit.resubmit", {"reason": "ON_UNKNOWN_SUBMIT=resubmit: this may pay twice"})]
-            return Report(Done(Step.SUBMIT), facts=facts, notes=notes)
+            return Report(Busy(NOT_TAKEN), facts=facts, notes=notes)
     return Report(Failed(Fault(fault.code, fault.message), exhausted=True), facts=facts)

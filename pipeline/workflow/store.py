@@ -15,7 +15,7 @@ from pipeline.spool import Spooled, SpoolFull, TooLarge
 from pipeline.storage import StorageError
 from pipeline.turn import Report, Turn
 from pipeline.workflow.parts import Parts, fault_of, subject_of
-from pipeline.workflow.poll import operation_of, outputs_of, token_of, with_outputs
+from pipeline.workflow.poll import operation_of, outputs_of, token_of, with_bad_file, with_outputs
 from providers.base import ErrorCode, Output, Phase, Provider, ProviderError
 
 SPOOL_WAIT = 10.0
@@ -71,10 +71,11 @@ async def _keep(parts: Parts, turn: Turn, spooled: Spooled, operation: str | Non
     try:
         video = await asyncio.to_thread(probe, spooled.path)
     except InvalidMedia as error:
-        fault = Fault("invalid_media", error.reason, retryable=True)
-        last = turn.claim.attempts + 1 >= MEDIA_ATTEMPTS
-        patch = {"operation": operation} if operation else {}
-        return Report(Failed(fault, retryable=not last, exhausted=last), patch=patch, notes=[_failed_note(fault)])
+        fault = Fault("invalid_media", error.reason)
+        noted, times_bad = with_bad_file(operation or generation["operation"])
+        last = times_bad >= MEDIA_ATTEMPTS
+        failed = Failed(fault, retryable=not last, exhausted=last)
+        return Report(failed, patch={"operation": noted}, notes=[_failed_note(fault)])
     times["verify_ms"] = phases.lap()
     key = video_key(generation)
     try:

@@ -11,6 +11,7 @@ from pipeline import admission, ledger, queue, timeline
 from pipeline.db import Row, Tx
 from pipeline.ids import new_id
 from pipeline.lifecycle import (
+    TERMINAL,
     Busy,
     Done,
     Failed,
@@ -34,6 +35,8 @@ PROCESS_ENDED = ProviderError(ErrorCode.TRANSIENT, "our process ended between th
 STOPPED_WAITING = ProviderError(ErrorCode.TRANSIENT, "our process was stopped while it waited for the answer")
 NEVER_SENT = ProviderError(ErrorCode.TRANSIENT, "the lease ended before anything was sent", billed=False)
 MIN_PAUSE = 1.0
+MAX_PAUSE = 900.0
+"""Seconds that one answer may close a provider's lane for everybody, whatever it asks."""
 PAUSING = frozenset({ErrorCode.AUTH, ErrorCode.QUOTA})
 
 Fact = Callable[[Tx], object]
@@ -43,7 +46,9 @@ async def submit(parts: Parts, turn: Turn) -> Report:
     """One turn of the submit step."""
     subject = subject_of(turn)
     if subject.open_submission is not None:
-        return _found(subject.open_submission)
+        return _found(parts, subject.open_submission)
+    if subject.paused:
+        return Report(Busy(Fault("lane_paused", "the provider's lane is paused")))
     if subject.submissions >= parts.policies.max_submissions:
         message = f"{subject.submissions} submissions were made, which is MAX_SUBMISSIONS"
         return Report(Failed(Fault("max_submissions", message), exhausted=True))
@@ -71,12 +76,12 @@ def estimate(provider: base.Provider, request: base.VideoRequest) -> int:
     return can.price_micros_per_second * seconds
 
 
-def _found(submission: Row) -> Report:
+def _found(parts: Parts, submission: Row) -> Report:
     """A submission is open already: an earlier turn wrote it and did not live to see what came of it."""
     token = submission["token"]
     match SubmissionOutcome(submission["outcome"]):
         case SubmissionOutcome.ACCEPTED:
-            return Report(Done(Step.POLL), patch=adopted(submission))
+            return Report(Done(Step.POLL), patch=adopted(parts, submission))
         case SubmissionOutcome.INTENDED:
             return Report(
                 Unknown(fault_of(PROCESS_ENDED)),
@@ -86,12 +91,12 @@ def _found(submission: Row) -> Report:
     return Report(Unknown(Fault("submit_unknown", submission["error_message"] or PROCESS_ENDED.message)))
 
 
-def adopted(submission: Row) -> dict[str, object]:
+def adopted(parts: Parts, submission: Row) -> dict[str, object]:
     """The generation's columns after a submission that is known to be accepted."""
     operation = Operation(submission["operation_id"], json.loads(submission["operation"] or "{}"))
     return {
         "operation": operation_json(operation, submission["token"]),
-        "accepted_at": submission["answered_at"] or submission["intended_at"],
+        "accepted_at": parts.clock.now_ms(),
     }
 
 
@@ -164,7 +169,8 @@ def answered(parts: Parts, turn: Turn, token: str, result: SubmitResult) -> Repo
 
 
 def _accepted(parts: Parts, turn: Turn, token: str, operation: Operation) -> Report:
-    provider = parts.providers[subject_of(turn).generation["provider"]]
+    generation = subject_of(turn).generation
+    provider = parts.providers[generation["provider"]]
     return Report(
         Done(Step.POLL, parts.policies.first_poll(provider.capabilities)),
         patch={
@@ -172,7 +178,7 @@ def _accepted(parts: Parts, turn: Turn, token: str, operation: Operation) -> Rep
             "accepted_at": parts.clock.now_ms(),
         },
         facts=[
-            lambda tx: ledger.accept(tx, token, operation),
+            lambda tx: accept(tx, generation, token, operation),
             lambda tx: admission.note_answer(tx, turn.claim.lane),
         ],
         notes=[("submit.accepted", {"operation": operation.id})],
@@ -180,15 +186,24 @@ def _accepted(parts: Parts, turn: Turn, token: str, operation: Operation) -> Rep
     )
 
 
+def accept(tx: Tx, generation: Row, token: str, operation: Operation) -> None:
+    """Write the acceptance; one that comes after the generation's end is told, since it may have been charged."""
+    if not ledger.accept(tx, token, operation):
+        return
+    status = tx.value("SELECT status FROM generation WHERE id = :id", {"id": generation["id"]})
+    if status in TERMINAL:
+        timeline.note(tx, generation, "submit.late", operation=operation.id, billed="unknown")
+
+
 def _rejected(parts: Parts, lane: str, token: str, error: ProviderError) -> Report:
     facts: list[Fact] = [lambda tx: ledger.reject(tx, token, error)]
+    if error.http_status is not None:
+        facts.append(lambda tx: admission.note_answer(tx, lane))
     notes = [("submit.rejected", {"code": error.code, "reason": error.message, "http_status": error.http_status})]
     fault = fault_of(error)
     if error.code is ErrorCode.RATE_LIMITED:
         wait = parts.policies.lane_pause / 4 if error.retry_after is None else max(MIN_PAUSE, error.retry_after)
-        return Report(Busy(fault, wait), facts=facts, notes=notes)
+        return Report(Busy(fault, min(wait, MAX_PAUSE)), facts=facts, notes=notes)
     if error.code in PAUSING:
-        pause = parts.policies.lane_pause
-        facts.append(lambda tx: admission.pause(tx, lane, seconds=pause, reason=f"{error.code}: {error.message}"))
-        return Report(Failed(fault), facts=facts, notes=notes)
+        return Report(Busy(fault, parts.policies.lane_pause), facts=facts, notes=notes)
     return Report(Failed(fault, retryable=error.retryable, retry_after=error.retry_after), facts=facts, notes=notes)

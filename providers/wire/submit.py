@@ -29,7 +29,7 @@ async def submit_once(
     read: ReadOperation,
     read_error: ReadError = error_of,
     not_taken: frozenset[int] = frozenset(),
-    deadline: float = 180.0,
+    deadline: float = 3600.0,
     clock: Callable[[], float] = time.time,
 ) -> SubmitResult:
     """Exactly one request: no retry, no redirect. Never raises for what the wire did (cancellation passes through).
@@ -39,7 +39,7 @@ async def submit_once(
         read: (status, headers, body) of a 2xx -> Operation; anything it raises means that the answer was unreadable.
         read_error: (status, headers, body or None) of a failure -> ProviderError.
         not_taken: statuses beside the sure 4xx that the adapter knows, from a dated source, as "surely not taken".
-        deadline: seconds for the whole exchange, however the answer trickles.
+        deadline: seconds for the whole exchange, however the answer trickles; the caller's own bound comes first.
         clock: Unix seconds, for dates in Retry-After.
     """
     try:
