@@ -43,6 +43,7 @@ class Place:
             "HOME": str(folder),
             "PYTHONPATH": str(ROOT),
             "PORT": str(self.port),
+            "PROVIDER": "mock",
             "MOCK_URL": f"http://127.0.0.1:{self.mock}",
             "WEBHOOK_URL": f"http://127.0.0.1:{self.hooks}/api/webhooks/worker",
             "DATA_DIR": str(folder / "data"),
@@ -277,6 +278,28 @@ def test_serve_says_why_it_does_not_start(tmp_path):
     finally:
         for process in started:
             end(process)
+
+
+@pytest.mark.parametrize("command", [("serve",), ("api",), ("worker",), ("work", "--drain")])
+@pytest.mark.parametrize("unset", [None, ""])
+def test_no_provider_is_chosen_silently(tmp_path, command, unset):
+    place = Place(tmp_path)
+    del place.env["PROVIDER"]
+    answer = place.run(*command, env={} if unset is None else {"PROVIDER": unset})
+    assert answer.returncode == 2
+    assert "PROVIDER is not set; for development `cp .env.example .env` chooses the mock" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_what_asks_no_provider_needs_none(tmp_path):
+    place = Place(tmp_path)
+    del place.env["PROVIDER"]
+    assert place.run("migrate").returncode == 0
+    assert "drop-submit" in place.run("mock", "--faults").stdout
+    for command, shown in ((("mock",), "Use it: PROVIDER=mock"), (("receive", "--port", "0"), "A page")):
+        with place.running(*command, until=shown) as process:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=10) == 0
 
 
 def test_serve_names_a_port_that_is_taken(service, tmp_path):

@@ -18,7 +18,7 @@ def _run(*, api: bool, worker: bool) -> None:
 def serve() -> None:
     """Run the API and a worker in one process, on HOST:PORT.
 
-    With PROVIDER=mock (the default) the mock provider runs beside them at MOCK_URL, unless one answers there already.
+    With PROVIDER=mock the mock provider runs beside them at MOCK_URL, unless one answers there already.
     The first Ctrl-C or SIGTERM stops gracefully: running turns get up to DRAIN_TIMEOUT. The second ends at once.
 
     Exit codes: 0 after a graceful stop, 2 if it cannot start.

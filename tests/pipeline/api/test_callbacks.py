@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline import ledger
+from pipeline.keys import Signer
 from tests.house import House
 
 pytestmark = pytest.mark.anyio
@@ -38,7 +39,8 @@ def one(house: House, sql: str, **bound: object) -> dict:
 
 
 def ring(house: House, token: str, body: object, provider: str = "mock"):
-    return house.api.post(f"/callbacks/{provider}/{token}", json=body)
+    """Post to the address that the provider was given for this submission."""
+    return house.api.post(f"/callbacks/{provider}/{house.plant.callbacks.seal(token)}", json=body)
 
 
 async def test_a_ring_wakes_the_job_and_leaves_the_operation_as_a_candidate(house, name):
@@ -61,8 +63,33 @@ async def test_a_ring_wakes_the_job_and_leaves_the_operation_as_a_candidate(hous
 
 @pytest.mark.parametrize("token", ["nothing", "%00", "%F0%9F%A6%8A", "x" * 3000])
 async def test_an_address_that_was_never_handed_out(house, token):
-    response = await ring(house, token, {"event_id": "e", "id": "op"})
-    assert (response.status_code, response.json()["code"]) == (404, "not_found")
+    for path in (token, house.plant.callbacks.seal("nothing").replace("nothing", token)):
+        response = await house.api.post(f"/callbacks/mock/{path}", json={"event_id": "e", "id": "op"})
+        assert (response.status_code, response.json()["code"]) == (404, "not_found")
+
+
+async def test_a_seal_of_ours_for_a_submission_that_is_not_there(house):
+    assert (await ring(house, "nothing", {"event_id": "e", "id": "op"})).status_code == 404
+
+
+async def test_the_bare_token_of_a_submission_is_no_address(house, name):
+    """Tokens are in timelines, file names and the provider's lists: who reads one cannot ring with it."""
+    token = name()
+    await submitted(house, token)
+    sealed = house.plant.callbacks.seal(token)
+    for path in (
+        token,
+        f"sub_{token}",
+        f"{token}.",
+        sealed[:-1],
+        f"{sealed}x",
+        Signer(("theirs",), "callback").seal(token),
+    ):
+        response = await house.api.post(f"/callbacks/mock/{path}", json={"event_id": "e", "id": "op"})
+        assert (response.status_code, response.json()["code"]) == (404, "not_found")
+    submission = one(house, "SELECT * FROM submission WHERE token = :token", token=token)
+    assert submission["candidate_operation_id"] is None
+    assert one(house, "SELECT count(*) AS n FROM callback WHERE token = :token", token=token)["n"] == 0
 
 
 async def test_another_providers_address(house, name):
@@ -96,14 +123,15 @@ async def test_another_providers_address(house, name):
 async def test_garbage(house, name, raw):
     token = name()
     await submitted(house, token)
-    response = await house.api.post(f"/callbacks/mock/{token}", content=raw)
+    response = await house.api.post(f"/callbacks/mock/{house.plant.callbacks.seal(token)}", content=raw)
     assert (response.status_code, response.json()["code"]) == (400, "callback_refused")
 
 
 async def test_a_giant(house, name):
     token = name()
     await submitted(house, token)
-    response = await house.api.post(f"/callbacks/mock/{token}", content=b" " * 1_000_001)
+    sealed = house.plant.callbacks.seal(token)
+    response = await house.api.post(f"/callbacks/mock/{sealed}", content=b" " * 1_000_001)
     assert (response.status_code, response.json()["code"]) == (413, "body_too_large")
 
 
