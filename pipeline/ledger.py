@@ -60,12 +60,16 @@ def history(tx: Tx, generation_id: str) -> list[Row]:
 
 
 def count(tx: Tx, generation_id: str, run: int) -> int:
-    """How many submissions a run has made; those that met a rate limit are left out, since they say nothing of it."""
+    """How many submissions of a run may have been taken.
+
+    Those that the provider refused, or that were never sent, are left out: attempts bound them, and a bad key or a rate
+    limit says nothing of the run. What only a lookup did not find is counted.
+    """
     return int(
         tx.value(
             "SELECT count(*) FROM submission WHERE generation_id = :id AND run = :run"
-            " AND NOT (outcome = 'rejected' AND error_code = :rate_limited)",
-            {"id": generation_id, "run": run, "rate_limited": ErrorCode.RATE_LIMITED},
+            " AND NOT (outcome = 'rejected' AND error_code <> :looked_up)",
+            {"id": generation_id, "run": run, "looked_up": ErrorCode.NOT_FOUND},
         )
     )
 

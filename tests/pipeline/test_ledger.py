@@ -183,7 +183,15 @@ async def test_success_costs_what_is_reported_or_else_the_estimate(
 
 @pytest.mark.parametrize(
     ("error", "reported", "billed", "cost"),
-    [(FREE, 99, "no", 0), (PAID, 99, "yes", 99), (PAID, None, "yes", None), (LOST, None, "unknown", None)],
+    [
+        (FREE, None, "no", 0),
+        (FREE, 0, "no", 0),
+        (FREE, 99, "yes", 99),
+        (PAID, 99, "yes", 99),
+        (PAID, None, "yes", None),
+        (LOST, None, "unknown", None),
+        (LOST, 99, "yes", 99),
+    ],
 )
 async def test_a_failure_costs_what_the_provider_says_of_it(
     db: Database, error: ProviderError, reported: int | None, billed: str, cost: int | None
@@ -203,12 +211,49 @@ async def test_only_an_accepted_call_can_succeed_or_fail(db: Database, outcome: 
     assert await row(db, "t1") == before
 
 
-async def test_a_run_counts_the_calls_that_may_have_cost_something(db: Database) -> None:
+async def test_a_run_counts_the_calls_that_may_have_been_taken(db: Database) -> None:
     for token, outcome in (("t1", "rejected"), ("t2", "failed"), ("t3", "abandoned"), ("t4", "accepted")):
         await prepare(db, token, outcome)
     assert await db.read(lambda tx: ledger.count(tx, "gen_1", 1)) == 3
     assert await db.read(lambda tx: ledger.count(tx, "gen_1", 2)) == 0
     assert [each["token"] for each in await db.read(lambda tx: ledger.history(tx, "gen_1"))] == ["t1", "t2", "t3", "t4"]
+
+
+@pytest.mark.parametrize(
+    ("code", "counted"),
+    [
+        (ErrorCode.RATE_LIMITED, 0),
+        (ErrorCode.AUTH, 0),
+        (ErrorCode.QUOTA, 0),
+        (ErrorCode.TRANSIENT, 0),
+        (ErrorCode.NOT_FOUND, 1),
+    ],
+)
+async def test_a_refused_call_does_not_count_but_one_that_a_lookup_missed_does(
+    db: Database, code: ErrorCode, counted: int
+) -> None:
+    await prepare(db, "t1", "unknown")
+    await db.write(lambda tx: ledger.reject(tx, "t1", ProviderError(code, "no", billed=False)))
+    assert await db.read(lambda tx: ledger.count(tx, "gen_1", 1)) == counted
+
+
+@pytest.mark.parametrize(
+    ("outcome", "may"),
+    [(outcome, outcome != "rejected") for outcome in (*OPEN, *CLOSED)],
+)
+async def test_a_run_may_have_cost_something_unless_all_its_calls_are_known_to_be_free(
+    db: Database, outcome: str, may: bool
+) -> None:
+    assert not await db.read(lambda tx: ledger.may_have_cost(tx, "gen_1", 1))
+    await prepare(db, "t1", outcome)
+    assert await db.read(lambda tx: ledger.may_have_cost(tx, "gen_1", 1)) == may
+    assert not await db.read(lambda tx: ledger.may_have_cost(tx, "gen_1", 2)), "another run has its own account"
+
+
+async def test_a_failure_that_was_not_billed_cost_nothing(db: Database) -> None:
+    await prepare(db, "t1", "accepted")
+    await db.write(lambda tx: ledger.fail(tx, "t1", FREE))
+    assert not await db.read(lambda tx: ledger.may_have_cost(tx, "gen_1", 1))
 
 
 @pytest.mark.parametrize(("outcome", "kept"), [("intended", True), ("unknown", True), ("accepted", False)])
@@ -218,5 +263,3 @@ async def test_a_callbacks_word_is_kept_only_where_our_own_answer_is_missing(
     await prepare(db, "t1", outcome)
     await db.write(lambda tx: ledger.add_candidate(tx, "t1", "op-9"))
     assert (await row(db, "t1"))["candidate_operation_id"] == ("op-9" if kept else None)
-    await db.write(lambda tx: ledger.drop_candidate(tx, "t1"))
-    assert (await row(db, "t1"))["candidate_operation_id"] is None
