@@ -227,6 +227,8 @@ def extend(tx: Tx, worker: str, job_ids: Iterable[int], lease: float) -> set[int
     What is leased to it but not run (a turn that crashed, a claim whose commit was not answered) is left to expire.
     """
     ids = ", ".join(str(int(job_id)) for job_id in sorted(job_ids))
+    if not ids:
+        return set()
     rows = tx.all(
         "UPDATE job SET locked_until = :until WHERE status = 'processing' AND locked_by = :worker"
         f" AND locked_until > :now AND id IN ({ids}) RETURNING id",
@@ -279,7 +281,7 @@ def _consequences(tx: Tx, claim: Claim, decision: Decision) -> dict[str, object]
         case Hold(None):
             return {"status": JobStatus.PENDING, "scheduled_for": FAR_FUTURE, "step": Step.HELD, "attempts": 0}
         case Hold(delay) if delay is not None:
-            return _due(tx, delay) | {"step": Step.RESOLVE, "attempts": 0}
+            return _due(tx, delay) | {"step": Step.RESOLVE, "attempts": 0, "polls": 0}
         case Requeue():
             attempts = claim.attempts if claim.step is Step.SUBMIT else 0
             return _due(tx, 0.0) | {"status": JobStatus.WAITING, "step": Step.SUBMIT, "attempts": attempts}

@@ -41,12 +41,12 @@ async def resolve(parts: Parts, turn: Turn) -> Report:
     """One turn of the resolve step."""
     subject = subject_of(turn)
     submission = subject.open_submission
+    if submission is not None and submission["outcome"] == SubmissionOutcome.ACCEPTED:
+        return Report(Done(Step.POLL), patch=adopted(parts, submission))
     if subject.generation["cancel_requested_at"] is not None:
         return Report(Stopped(), notes=[("cancel.unresolved", {"billed": "unknown"})])
     if submission is None:
         return Report(Busy(NOT_TAKEN))
-    if submission["outcome"] == SubmissionOutcome.ACCEPTED:
-        return Report(Done(Step.POLL), patch=adopted(parts, submission))
     provider = parts.providers[subject.generation["provider"]]
     age = (parts.clock.now_ms() - submission["intended_at"]) / 1000
     try:

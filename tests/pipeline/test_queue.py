@@ -171,16 +171,16 @@ async def test_the_same_process_under_an_old_fence_is_a_zombie_too(db: Database,
         await finish(db, old, Complete())
 
 
-async def test_extend_renews_what_a_process_holds_and_nothing_else(db: Database, time: Time) -> None:
-    await enqueue(db, "g1", "g2")
-    mine = await claim_one(db, "w1", limit=1)
-    await claim_one(db, "w2", limit=1)
+async def test_extend_renews_what_a_process_runs_and_nothing_else(db: Database, time: Time) -> None:
+    await enqueue(db, "g1", "g2", "g3")
+    mine, crashed, another = [await claim_one(db, worker, limit=1) for worker in ("w1", "w1", "w2")]
     time.passes(LEASE - 3)
-    assert await db.write(lambda tx: queue.extend(tx, "w1", LEASE)) == {mine.id}
+    assert await db.write(lambda tx: queue.extend(tx, "w1", [], LEASE)) == set()
+    assert await db.write(lambda tx: queue.extend(tx, "w1", [another.id, mine.id], LEASE)) == {mine.id}
     time.passes(LEASE - 3)
-    assert subjects(await claim(db, "w3")) == ["g2"]
+    assert subjects(await claim(db, "w3")) == [crashed.subject_id, another.subject_id]
     time.passes(4)
-    assert await db.write(lambda tx: queue.extend(tx, "w1", LEASE)) == set()
+    assert await db.write(lambda tx: queue.extend(tx, "w1", [mine.id], LEASE)) == set()
 
 
 async def test_a_full_lane_of_dead_leases_hides_no_others(db: Database, time: Time) -> None:
@@ -198,12 +198,12 @@ ENDS: list[tuple[Decision, dict[str, object]]] = [
     (Fail(FAULT), {"status": "done", "step": "poll"}),
     (DeadLetter(FAULT), {"status": "dead", "attempts": 2}),
     (Cancel(), {"status": "cancelled"}),
-    (Snooze(5.0), {"status": "pending", "step": "poll", "polls": 1, "attempts": 1}),
+    (Snooze(5.0), {"status": "pending", "step": "poll", "polls": 1, "attempts": 0}),
     (Retry(5.0, FAULT), {"status": "pending", "step": "poll", "polls": 0, "attempts": 2}),
     (Advance(Step.STORE, 5.0), {"status": "pending", "step": "store", "attempts": 0}),
     (Hold(5.0, FAULT), {"status": "pending", "step": "resolve", "attempts": 0}),
     (Hold(None, FAULT), {"status": "pending", "step": "held", "scheduled_for": queue.FAR_FUTURE}),
-    (Requeue(5.0, FAULT), {"status": "waiting", "step": "submit", "sort_at": 42, "attempts": 1}),
+    (Requeue(5.0, FAULT), {"status": "waiting", "step": "submit", "sort_at": 42, "attempts": 0}),
 ]
 
 
@@ -220,10 +220,13 @@ async def test_a_decision_gives_the_job_back(db: Database, decision: Decision, e
         assert 4000 < after["scheduled_for"] - await now(db) <= 5000
 
 
-async def test_a_decision_may_change_the_lane(db: Database) -> None:
-    await enqueue(db, "g1")
-    await finish(db, await claim_one(db), Requeue(0.0, FAULT), lane="provider:b")
-    assert (await job(db, "g1"))["lane"] == "provider:b"
+@pytest.mark.parametrize(("step", "kept"), [(Step.SUBMIT, 1), (Step.RESOLVE, 0), (Step.POLL, 0)])
+async def test_only_a_submit_that_has_to_wait_keeps_its_attempts(db: Database, step: Step, kept: int) -> None:
+    await enqueue(db, "g1", step=step)
+    await finish(db, await claim_one(db, step=step), Retry(0.0, FAULT))
+    await finish(db, await claim_one(db, step=step), Requeue(0.0, FAULT))
+    after = await job(db, "g1")
+    assert (after["status"], after["step"], after["attempts"]) == ("waiting", "submit", kept)
 
 
 async def test_a_release_counts_in_no_counter(db: Database) -> None:
@@ -281,6 +284,16 @@ async def test_a_wake_does_not_shorten_the_wait_after_a_failure(db: Database) ->
     await db.write(lambda tx: queue.wake(tx, GENERATION, "g1"))
     await finish(db, held, Retry(60.0, FAULT))
     assert await claim(db) == []
+
+
+async def test_a_cancel_during_a_turn_that_fails_is_acted_on_at_once(db: Database) -> None:
+    await enqueue(db, "g1")
+    held = await claim_one(db)
+    await db.write(lambda tx: queue.request_cancel(tx, GENERATION, "g1"))
+    await finish(db, held, Retry(60.0, FAULT), cancel_requested=True)
+    again = await claim_one(db)
+    await finish(db, again, Retry(60.0, FAULT), cancel_requested=True)
+    assert await claim(db) == [], "the next failure waits as every failure does"
 
 
 async def test_a_wake_touches_neither_fence_nor_lease(db: Database) -> None:

@@ -131,17 +131,18 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(subject=subjects)
     def cancel(self, subject: str) -> None:
-        """As the API does: at once when nothing was ever submitted, else by asking."""
+        """As the API does: at once when nothing is under way, else by asking."""
 
         def unit(tx: Tx) -> bool:
-            untouched = ledger.open_submission(tx, subject) is None
-            if untouched and queue.cancel_unstarted(tx, GENERATION, subject):
+            if queue.cancel_unstarted(tx, GENERATION, subject):
                 return True
             queue.request_cancel(tx, GENERATION, subject)
             return False
 
         before = self.job(subject)
+        opened = self.db.read_now(lambda tx: ledger.open_submission(tx, subject))
         if self.write(unit):
+            assert opened is None, "a call that may cost something is not forgotten"
             assert before["status"] in {JobStatus.WAITING, JobStatus.PENDING}
             assert before["step"] == Step.SUBMIT
 
@@ -190,8 +191,12 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(worker=st.sampled_from(["w1", "w2"]))
     def renew(self, worker: str) -> None:
-        held = self.write(lambda tx: queue.extend(tx, worker, LEASE))
-        assert held == {row["id"] for row in self.processing() if row["locked_by"] == worker and self.live(row)}
+        ran = {row["id"]: row for row in self.processing() if row["id"] % 3}
+        mine = {number for number, row in ran.items() if row["locked_by"] == worker and self.live(row)}
+        left = {row["id"]: row for row in self.processing() if row["id"] not in mine}
+        held = self.write(lambda tx: queue.extend(tx, worker, ran, LEASE))
+        assert held == mine
+        assert {row["id"]: row for row in self.processing() if row["id"] not in mine} == left
 
     def processing(self) -> list[Row]:
         return self.db.read_now(lambda tx: tx.all("SELECT * FROM job WHERE status = 'processing'"))
@@ -212,7 +217,8 @@ class QueueMachine(RuleBasedStateMachine):
         def unit(tx: Tx) -> Decision:
             locked = queue.lock(tx, claim)
             kept = Cancel() if locked["cancel_requested"] and isinstance(decision, Requeue) else decision
-            queue.acknowledge(tx, claim, kept, wake_seq=locked["wake_seq"])
+            cancelling = bool(locked["cancel_requested"])
+            queue.acknowledge(tx, claim, kept, wake_seq=locked["wake_seq"], cancel_requested=cancelling)
             return kept
 
         try:
@@ -227,7 +233,10 @@ class QueueMachine(RuleBasedStateMachine):
         assert after["fence"] == before["fence"]
         if after["status"] in FINAL:
             self.ended[claim.subject_id] = after
-        elif before["wake_seq"] != claim.wake_seq and isinstance(decision, Snooze | Advance | Hold):
+        elif before["wake_seq"] != claim.wake_seq and (
+            isinstance(decision, Snooze | Advance | Hold)
+            or (isinstance(decision, Retry) and before["cancel_requested"])
+        ):
             assert after["scheduled_for"] <= self.db.read_now(lambda tx: tx.now), "a wake during a turn is never lost"
 
     @rule(claim=claims)
