@@ -62,6 +62,13 @@ def test_the_values_that_are_switched_off_are_the_defaults(tmp_path):
     assert plain(Settings(_env_file=everything)) == plain(Settings(_env_file=None)) | ACTIVE
 
 
+def test_no_provider_is_chosen_and_a_paid_video_is_not_given_up_unless_one_says_so(monkeypatch):
+    settings = Settings(_env_file=None)
+    assert (settings.provider, settings.store_attempts) == (None, 1000)
+    monkeypatch.setenv("PROVIDER", "")
+    assert Settings(_env_file=None).provider is None
+
+
 def test_the_environment_comes_before_the_file(monkeypatch):
     monkeypatch.setenv("MOCK_SPEED", "7")
     assert Settings(_env_file=EXAMPLE).mock_speed == 7

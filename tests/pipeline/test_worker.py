@@ -9,6 +9,7 @@ import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -18,7 +19,7 @@ import pytest
 from pipeline import queue
 from pipeline.clock import Clock
 from pipeline.db import Database, DatabaseUnavailable, Tx
-from pipeline.lifecycle import Decision, Done, JobKind, NotYet, RetryPolicy, Step, decide
+from pipeline.lifecycle import POISON_CLAIMS, Decision, Done, JobKind, NotYet, RetryPolicy, Step, decide
 from pipeline.queue import Claim, LeaseLost
 from pipeline.turn import Report, Turn
 from pipeline.wake import Doorbell
@@ -72,7 +73,8 @@ class Scripted:
             cancel_requested=bool(locked["cancel_requested"]),
             jitter=0.5,
         )
-        queue.acknowledge(tx, turn.claim, decision, wake_seq=locked["wake_seq"])
+        cancelling = bool(locked["cancel_requested"])
+        queue.acknowledge(tx, turn.claim, decision, wake_seq=locked["wake_seq"], cancel_requested=cancelling)
         return decision
 
 
@@ -197,6 +199,30 @@ async def test_a_turn_that_crashes_is_taken_again_after_its_lease(db: Database, 
     async with running(make_worker(db, handler := Scripted(crash_once), lease=0.5)):
         await until(has(db, "g1", status="done"))
     assert handler.started == ["g1", "g1"]
+
+
+async def test_a_turn_that_crashes_is_taken_again_however_busy_its_process_is(db: Database) -> None:
+    """Its lease is not renewed with those of the others, and in the end the job is dead instead of a place lost."""
+    go = asyncio.Event()
+    crashed: list[tuple[float, int]] = []
+
+    async def script(turn: Turn) -> Report:
+        if turn.subject == "busy":
+            await go.wait()
+            return Report(Done())
+        crashed.append((monotonic(), turn.claim.claims_unrecorded))
+        raise ValueError("a bug")
+
+    await enqueue(db, "busy", "bug")
+    async with running(make_worker(db, handler := Scripted(script), lease=0.3)):
+        await until(has(db, "bug", status="dead"))
+        assert handler.now == 1, "the other turn was kept all the time"
+        go.set()
+        await until(has(db, "busy", status="done", fence=1))
+    assert [count for _, count in crashed] == list(range(1, POISON_CLAIMS + 1))
+    waits = [later - earlier for (earlier, _), (later, _) in pairwise(crashed)]
+    assert min(waits) > 0.2
+    assert max(waits) < 0.3 + 1.0
 
 
 async def test_a_job_that_ends_its_workers_is_dead_as_poison(db: Database) -> None:

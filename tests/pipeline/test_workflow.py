@@ -26,10 +26,13 @@ class TestSubmit:
     async def test_a_rate_limit_pauses_the_lane_and_costs_no_attempt(self, tmp_path):
         async with open_house(tmp_path, max_attempts=1) as house:
             asked = await house.submit("[[429:2]] a patient fox")
-            await house.reached(asked["id"], "waiting")
+            await eventually(lambda: house.timeline(asked["id"]), lambda seen: "requeued" in seen, 10)
+            assert (await house.get(asked["id"]))["stage"] == "waiting"
             lane = (await house.api.get("/api/queue/status")).json()["lanes"][0]
             assert lane["pausedUntil"] is not None
+            assert "too many requests" in lane["pausedReason"]
             assert (await house.ended(asked["id"]))["status"] == "completed"
+            assert (await house.timeline(asked["id"])).count("submit.rejected") == 2
             assert len(await house.ledger()) == 1
 
     @pytest.mark.parametrize("fault", ["500-submit:1", "drop-submit:1"])
@@ -86,9 +89,10 @@ class TestSubmit:
         assert (ended["status"], len(charges)) == ("completed", 1)
 
     async def test_a_provider_that_is_not_there_is_tried_again_and_then_given_up_unpaid(self, tmp_path):
-        ended, charges, timeline = await end_of(tmp_path, "a fox", mock_url="http://127.0.0.1:9")
-        assert ended["error"]["code"] == "provider_unavailable"
-        assert timeline.count("submit.rejected") == 3
+        nowhere = {"mock_url": "http://127.0.0.1:9", "queue_timeout": 1.0, "max_attempts": 1, "max_submissions": 1}
+        ended, charges, timeline = await end_of(tmp_path, "a fox", **nowhere)
+        assert (ended["error"]["code"], ended["error"]["retryable"]) == ("deadline_exceeded", True)
+        assert timeline.count("submit.rejected") > 3
         assert charges == []
 
     async def test_three_unclear_answers_in_a_row_close_the_lane(self, tmp_path):
@@ -250,13 +254,18 @@ class TestEvents:
             status = (await house.api.get("/api/queue/status")).json()
             assert status["deliveries"]["byStatus"]["dead"] == 1
 
-    async def test_410_switches_the_endpoint_off(self, tmp_path):
+    async def test_410_switches_the_endpoint_off_and_what_comes_then_is_dead_at_once_and_listed(self, tmp_path):
         async with open_house(tmp_path) as house:
             house.answers[:] = [410]
             await house.ended((await house.submit("a fox"))["id"])
             await house.webhooks(1)
-            await eventually(lambda: disabled(house), bool, 5)
-            await house.ended((await house.submit("another fox"))["id"])
+            reason = await eventually(lambda: disabled(house), bool, 5)
+            another = await house.submit("another fox")
+            await house.ended(another["id"])
+            (delivery,) = await eventually(
+                lambda: deliveries_of(house, another["id"]), lambda seen: seen and seen[0]["state"] == "dead", 5
+            )
+            assert (delivery["attempts"], delivery["lastError"]) == ([], reason)
             assert len(house.received) == 1
 
     async def test_a_request_may_name_its_own_receiver_on_an_allowed_host(self, tmp_path):
