@@ -28,7 +28,7 @@ from pipeline.lifecycle import JobKind, RetryPolicy, Step
 from pipeline.links import Links
 from pipeline.maintenance import Maintenance
 from pipeline.models import DEFAULT_TENANT
-from pipeline.outbound import Outbound
+from pipeline.outbound import BadUrl, BlockedAddress, Outbound, check_url
 from pipeline.outbox import Outbox, set_default_endpoint
 from pipeline.spool import Spool
 from pipeline.storage import Storage, create_storage
@@ -46,6 +46,7 @@ from webhooks.signing import InvalidSecret, new_secret, parse_secret
 DELIVERIES_PER_ENDPOINT = 8
 LEASES_OF_GRACE = 1.5
 TIME_SECONDS = 60.0
+MIN_SECRET = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +95,17 @@ def resolve_secrets(settings: Settings) -> Secrets:
             f"{' and '.join(missing)} must be set, since {why}: `openssl rand -base64 32` makes one"
             " (put `whsec_` in front of a WEBHOOK_SECRET)"
         )
-    signing = _plain(settings.secret_key) or (local_secret(path, "SECRET_KEY", lambda: os.urandom(32).hex()),)
-    webhook = _plain(settings.webhook_secret) or (local_secret(path, "WEBHOOK_SECRET", lambda: new_secret(os.urandom)),)
+    try:
+        signing = _plain(settings.secret_key) or (local_secret(path, "SECRET_KEY", lambda: os.urandom(32).hex()),)
+        webhook = _plain(settings.webhook_secret) or (
+            local_secret(path, "WEBHOOK_SECRET", lambda: new_secret(os.urandom)),
+        )
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{error}; restore the file, or move it away to have new secrets made") from None
+    if not settings.on_loopback and any(len(secret) < MIN_SECRET for secret in signing):
+        raise SettingsError(
+            f"SECRET_KEY is shorter than {MIN_SECRET} characters: `openssl rand -base64 32` makes a good one"
+        )
     for secret in webhook:
         try:
             parse_secret(secret)
@@ -142,6 +152,7 @@ async def open_plant(settings: Settings) -> AsyncIterator[Plant]:
         validate_types(settings.webhook_events)
     except ValueError as error:
         raise SettingsError(f"WEBHOOK_EVENTS: {error}") from None
+    check_webhook_url(settings)
     async with AsyncExitStack() as stack:
         db = Database(settings.database)
         stack.callback(db.close)
@@ -181,6 +192,16 @@ async def open_plant(settings: Settings) -> AsyncIterator[Plant]:
             doorbell=doorbell,
             identity=identity,
         )
+
+
+def check_webhook_url(settings: Settings) -> None:
+    """Refuse a WEBHOOK_URL to which nothing could ever be sent. Raises SettingsError."""
+    if settings.webhook_url is None or webhook_is_blocked(settings):
+        return
+    try:
+        check_url(settings.webhook_url, networks=settings.allowed_networks)
+    except (BadUrl, BlockedAddress) as error:
+        raise SettingsError(f"WEBHOOK_URL: {error}") from None
 
 
 def make_outbox(settings: Settings, links: Links, secrets: Secrets, outbound: Outbound, clock: Clock) -> Outbox:
@@ -268,6 +289,7 @@ def make_policies(settings: Settings) -> Policies:
         poll_interval=settings.poll_interval,
         poll_interval_max=settings.poll_interval_max,
         generation_timeout=settings.generation_timeout,
+        queue_timeout=settings.queue_timeout,
         submit_timeout=settings.submit_timeout,
         late_answer=settings.lease * LEASES_OF_GRACE,
         on_unknown=settings.on_unknown_submit,

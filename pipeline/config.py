@@ -6,6 +6,7 @@ from __future__ import annotations
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -26,7 +27,9 @@ class Settings(BaseSettings):
     """Everything that can be set, with its default. Names on the outside are the field names in capitals; times are in
     seconds."""
 
-    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True, allow_inf_nan=False
+    )
 
     # Where it runs
     host: str = "127.0.0.1"
@@ -61,6 +64,7 @@ class Settings(BaseSettings):
     max_attempts: int = Field(3, ge=1)
     store_attempts: int = Field(1000, ge=1)
     generation_timeout: float = Field(1200.0, gt=0)
+    queue_timeout: float = Field(86400.0, gt=0)
     turn_timeout: float = Field(900.0, gt=0)
     retry_base: float = Field(2.0, ge=0)
     retry_max: float = Field(300.0, ge=0)
@@ -135,6 +139,27 @@ class Settings(BaseSettings):
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
         return None if value == "" else value
+
+    @field_validator("webhook_schedule")
+    @classmethod
+    def _schedule(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not value or min(value) < 0:
+            raise ValueError("needs at least one wait in seconds, none below 0")
+        return value
+
+    @field_validator("public_url", "webhook_url", "mock_url", "r2_endpoint_url", "r2_public_url")
+    @classmethod
+    def _url(cls, value: str | None) -> str | None:
+        if value is not None and not (value.startswith(("http://", "https://")) and urlsplit(value).hostname):
+            raise ValueError("is no URL: it begins with http:// or https:// and names a host")
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _database_url(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("sqlite:", "postgresql:", "postgresql+psycopg:")):
+            raise ValueError("begins with sqlite:///path or postgresql://")
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:

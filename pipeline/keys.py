@@ -65,11 +65,11 @@ class Signer:
 def local_secret(path: Path, name: str, make: Callable[[], str]) -> str:
     """The secret `name` from the file at `path` (mode 0600); what `make` returns is kept there the first time.
 
-    Two processes that start at once agree on one secret.
+    Two processes that start at once agree on one secret. Raises ValueError when the file is not what we write.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _alone(path.with_name(f"{path.name}.lock")):
-        known = json.loads(path.read_text()) if path.exists() else {}
+        known = _read(path)
         if name not in known:
             known[name] = make()
             part = path.with_name(f"{path.name}.part")
@@ -77,6 +77,16 @@ def local_secret(path: Path, name: str, make: Callable[[], str]) -> str:
                 json.dump(known, file, indent=2)
             os.replace(part, path)
         return str(known[name])
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        known = json.loads(path.read_text()) if path.exists() else {}
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as our secrets: {error}") from None
+    if not isinstance(known, dict) or not all(isinstance(value, str) for value in known.values()):
+        raise ValueError(f"{path} does not hold our secrets: names with texts, as JSON")
+    return known
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import json
 
 from pipeline.db import Row, Tx
 from pipeline.lifecycle import SubmissionOutcome
-from providers.base import ErrorCode, Operation, ProviderError
+from providers.base import ErrorCode, Operation, ProviderError, Recovery
 
 _OPEN = "outcome IN ('intended', 'accepted', 'unknown')"
 _ANOTHER_IS_OPEN = (
@@ -21,12 +21,14 @@ _ANOTHER_IS_OPEN = (
 )
 
 
-def intend(tx: Tx, generation: Row, *, submission_id: str, token: str, estimate_micros: int) -> bool:
-    """Write the intent to pay once. False if another submission of this generation is still open."""
+def intend(tx: Tx, generation: Row, *, token: str, estimate_micros: int, recovery: Recovery) -> bool:
+    """Write the intent to pay once, with what the call carries for its recovery. False if another submission of this
+    generation is still open.
+    """
     row = tx.insert(
         "submission",
         {
-            "id": submission_id,
+            "id": token,
             "generation_id": generation["id"],
             "tenant_id": generation["tenant_id"],
             "run": generation["run"],
@@ -34,6 +36,7 @@ def intend(tx: Tx, generation: Row, *, submission_id: str, token: str, estimate_
             "model": generation["model"],
             "token": token,
             "outcome": SubmissionOutcome.INTENDED,
+            "carries": " ".join(carriers(recovery)),
             "billed": "unknown",
             "estimate_micros": estimate_micros,
             "intended_at": tx.now,
@@ -42,6 +45,16 @@ def intend(tx: Tx, generation: Row, *, submission_id: str, token: str, estimate_
         returning="id",
     )
     return row is not None
+
+
+def carriers(recovery: Recovery) -> list[str]:
+    """How our token travels with a call: only by what was sent can it be found again, whatever is set by then."""
+    ways = {
+        "key": recovery.idempotency_seconds,
+        "lookup": recovery.lookup_quiet_seconds,
+        "callback": recovery.callback_seconds,
+    }
+    return [name for name, seconds in ways.items() if seconds is not None]
 
 
 def open_submission(tx: Tx, generation_id: str) -> Row | None:

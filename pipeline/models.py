@@ -198,6 +198,7 @@ class Submission(SQLModel, table=True):
     operation_id: str | None = _opt_text()
     operation: str | None = _opt_text()
     candidate_operation_id: str | None = _opt_text()
+    carries: str = _text()
     billed: str = _text(default="unknown")
     estimate_micros: int = _big()
     cost_micros: int | None = _opt_big()

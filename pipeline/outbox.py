@@ -26,6 +26,7 @@ from pipeline.lifecycle import (
     Failed,
     Fault,
     JobKind,
+    NotYet,
     Outcome,
     RetryPolicy,
     Step,
@@ -38,12 +39,14 @@ from pipeline.schemas import generation_view
 from pipeline.telemetry import emit
 from pipeline.turn import Report, Turn
 from webhooks.events import DEFAULT, TERMINAL, build_body
-from webhooks.sender import Delivered, Gone, Reason, SendResult, build_headers, judge, send
+from webhooks.sender import Delivered, Gone, SendResult, build_headers, judge, send
 
 DEFAULT_ENDPOINT = "ep_default"
 PER_REQUEST = "request"
 FROM_SETTINGS = "settings"
 UNSET = "WEBHOOK_URL is not set"
+UNSET_SECONDS = 600.0
+"""How often a delivery looks whether WEBHOOK_URL is set again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +195,8 @@ class Outbox:
         """One attempt: sign afresh, send the frozen bytes, judge the answer."""
         subject: _Subject = turn.subject
         if subject.endpoint is not None and subject.endpoint["disabled_at"] is not None:
+            if subject.endpoint["disabled_reason"] == UNSET:
+                return Report(NotYet(UNSET_SECONDS))
             fault = Fault("endpoint_disabled", subject.endpoint["disabled_reason"] or "the endpoint is switched off")
             return Report(Failed(fault))
         body = subject.event["body"].encode()
@@ -300,7 +305,7 @@ def _outcome(result: SendResult) -> Outcome:
     if isinstance(verdict, Delivered):
         return Done()
     fault = Fault(f"webhook_{result.reason}", result.detail)
-    if isinstance(verdict, Gone) or result.reason is Reason.BAD_URL:
+    if isinstance(verdict, Gone):
         return Failed(fault)
     return Failed(fault, retryable=True, retry_after=verdict.retry_after)
 
@@ -313,7 +318,10 @@ def _lane(place: Row) -> str:
 
 
 def set_default_endpoint(tx: Tx, *, url: str | None, events: Sequence[str], tenant: str) -> None:
-    """Make WEBHOOK_URL the tenant's default endpoint, or switch that off when it is unset. A new URL opens it again."""
+    """Make WEBHOOK_URL the tenant's default endpoint, or switch that off when it is unset.
+
+    Called at every start, which therefore opens an endpoint that a 410 had switched off.
+    """
     if url is None:
         tx.run(
             "UPDATE webhook_endpoint SET disabled_at = :now, disabled_reason = :unset WHERE id = :id",
@@ -324,15 +332,13 @@ def set_default_endpoint(tx: Tx, *, url: str | None, events: Sequence[str], tena
         "INSERT INTO webhook_endpoint (id, tenant_id, url, events, secret_ref, created_at)"
         " VALUES (:id, :tenant, :url, :events, :secret_ref, :now)"
         " ON CONFLICT (id) DO UPDATE SET events = excluded.events, url = excluded.url,"
-        " disabled_at = CASE WHEN webhook_endpoint.url = excluded.url AND webhook_endpoint.disabled_reason"
-        " <> :unset THEN webhook_endpoint.disabled_at END",
+        " disabled_at = NULL, disabled_reason = NULL",
         {
             "id": DEFAULT_ENDPOINT,
             "tenant": tenant,
             "url": url,
             "events": json.dumps(list(events)),
             "secret_ref": FROM_SETTINGS,
-            "unset": UNSET,
             "now": tx.now,
         },
     )

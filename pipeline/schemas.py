@@ -80,7 +80,7 @@ class ImageInput(Body):
 class Parameters(Body):
     """How the video should be. What a provider does not offer is refused with what it does."""
 
-    duration: Annotated[int, Field(ge=1, le=600)] | None = None
+    duration: Annotated[int, Field(ge=1, le=100_000)] | None = None
     aspect_ratio: Short | None = None
     resolution: Short | None = None
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] | None = None
@@ -122,8 +122,8 @@ class GenerationCreate(Body):
             return None
         if value.startswith(OUR_PREFIX):
             raise ValueError(f"may not start with {OUR_PREFIX}, which marks our own ids")
-        if not _CLIENT_ID.match(value):
-            raise ValueError("takes 1 to 128 letters, digits and . _ : @ + -")
+        if not _CLIENT_ID.match(value) or not value.strip("."):
+            raise ValueError("takes 1 to 128 letters, digits and . _ : @ + -, not only dots")
         return value
 
     @cached_property

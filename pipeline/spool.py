@@ -81,6 +81,8 @@ class Spool:
             raise TooLarge(f"the file has {announced} bytes; MAX_VIDEO_BYTES allows {limit}")
         for old in self._root.glob(f"{name.rpartition('-')[0]}-*.part"):
             self.discard(old)
+        if announced is not None and announced > self._limit:
+            raise TooLarge(f"the file has {announced} bytes; SPOOL_BYTES is {self._limit}")
         free = self._limit - self.used()
         if (announced or BLOCK) > free:
             raise SpoolFull(f"the spool holds {self._limit - free} of {self._limit} bytes (SPOOL_BYTES)")
@@ -98,7 +100,7 @@ class Spool:
             del self._active[path]
 
     async def _write(self, path: Path, chunks: AsyncIterator[bytes], limit: int, free: int) -> Spooled:
-        sink = await self._off_loop(_Sink, path, limit, free)
+        sink = await self._off_loop(_Sink, path, limit, free, self._limit)
         try:
             block = bytearray()
             async for chunk in chunks:
@@ -123,10 +125,11 @@ class Spool:
 class _Sink:
     """The file and its hashes, written a block at a time off the event loop."""
 
-    def __init__(self, path: Path, limit: int, free: int) -> None:
+    def __init__(self, path: Path, limit: int, free: int, room: int) -> None:
         self.file: BinaryIO = path.open("wb")
         self.limit = limit
         self.free = free
+        self.room = room
         self.size = 0
         self.sha256 = hashlib.sha256()
         self.md5 = hashlib.md5(usedforsecurity=False)
@@ -135,6 +138,8 @@ class _Sink:
         self.size += len(block)
         if self.size > self.limit:
             raise TooLarge(f"the file has more than {self.limit} bytes (MAX_VIDEO_BYTES)")
+        if self.size > self.room:
+            raise TooLarge(f"the file has more than {self.room} bytes (SPOOL_BYTES)")
         if self.size > self.free:
             raise SpoolFull(f"the file is larger than the {self.free} bytes that the spool had left (SPOOL_BYTES)")
         self.file.write(block)

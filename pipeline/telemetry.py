@@ -69,7 +69,9 @@ class _TextFormatter(logging.Formatter):
 
 def _short(value: object) -> str:
     text = str(value)
-    return json.dumps(text, ensure_ascii=False) if " " in text else text
+    if not text.isprintable():
+        return json.dumps(text)
+    return json.dumps(text, ensure_ascii=False) if " " in text or '"' in text else text
 
 
 def _iso(seconds: float) -> str:

@@ -33,6 +33,7 @@ class ErrorCode(StrEnum):
 
 MAX_ID = 500
 MAX_MESSAGE = 500
+MAX_URL = 8000
 
 
 def clean(text: str) -> str:
@@ -167,12 +168,19 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A produced file. `expires_at` is Unix seconds; `authenticated` means the provider's key is needed to fetch it."""
+    """A produced file. `expires_at` is Unix seconds; `authenticated` means the provider's key is needed to fetch it.
+
+    Raises ValueError for a URL that no request could be made of.
+    """
 
     url: str
     authenticated: bool = False
     mime_type: str | None = None
     expires_at: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.url.startswith(("http://", "https://")) or not self.url.isprintable() or len(self.url) > MAX_URL:
+            raise ValueError("an output's url is http(s), printable and at most 8,000 characters long")
 
 
 @dataclass(frozen=True, slots=True)

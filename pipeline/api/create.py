@@ -6,8 +6,8 @@ import asyncio
 import hashlib
 import re
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,16 +46,28 @@ async def create(request: Request) -> Response:
     tenant = tenant_of(request)
     service = service_of(request)
     key = _idempotency_key(request)
-    body = await read_json(request, GenerationCreate, service.max_body_bytes)
-    asked = await _check(service, tenant, key, body)
-    with _under_way(service, asked):
-        row, new = await _keep(service, asked)
+    async with _room(request, service):
+        body = await read_json(request, GenerationCreate, service.max_body_bytes)
+        asked = await _check(service, tenant, key, body)
+        with _under_way(service, asked):
+            row, new = await _keep(service, asked)
     request.state.generation = row["id"]
     headers = {"Location": service.links.location(row)}
     if not new:
         return JSONResponse(generation_view(row, service.links), 200, headers | {"Idempotency-Replayed": "true"})
     service.wake()
     return JSONResponse(generation_view(row, service.links), 202, headers | {"Retry-After": RETRY_AFTER})
+
+
+@asynccontextmanager
+async def _room(request: Request, service: Service) -> AsyncIterator[None]:
+    """A large body waits for its place before it is read; so does one that does not say how long it is."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced[:18]) <= LARGE:
+        yield
+        return
+    async with service.large_bodies:
+        yield
 
 
 def _idempotency_key(request: Request) -> str | None:

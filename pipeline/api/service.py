@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -12,6 +13,8 @@ from pipeline.links import Links
 from pipeline.outbox import Outbox
 from pipeline.storage import Storage
 from providers.base import Provider
+
+LARGE_AT_ONCE = 3
 
 
 @dataclass(slots=True)
@@ -24,6 +27,7 @@ class Service:
         default_provider: asked when a request names none.
         webhook_hosts: hosts that a request may name in `webhook.url`.
         wake: tells the workers that there is work.
+        large_bodies: a place for each large request at once, since each is held in memory several times.
         under_way: (tenant, key) of the requests that are being answered by this process.
     """
 
@@ -43,4 +47,5 @@ class Service:
     max_body_bytes: int
     max_image_bytes: int
     max_in_flight: int
+    large_bodies: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_AT_ONCE))
     under_way: set[tuple[str, str]] = field(default_factory=set)

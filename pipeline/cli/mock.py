@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -31,6 +32,8 @@ async def run_mock(settings: Settings, *, host: str, port: int, speed: float, st
     try:
         async with MockServer(create_mock(state, speed=speed, client=outbound.calls), host=host, port=port) as server:
             yield server
+    except sqlite3.DatabaseError as error:
+        raise CommandError(f"the mock's accounts in {state} cannot be used: {error}; move the file away") from None
     finally:
         await outbound.aclose()
 
@@ -43,6 +46,7 @@ async def mock_beside(settings: Settings) -> AsyncIterator[None]:
         yield
         return
     async with AsyncExitStack() as stack:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
         mock = run_mock(settings, host=host, port=port, speed=settings.mock_speed, state=settings.data_dir / "mock.db")
         with listening(host, port, "MOCK_URL"):
             try:

@@ -23,8 +23,8 @@ def guarded() -> Iterator[None]:
         raise CommandError(str(error)) from None
     except SQLAlchemyError as error:
         raise CommandError(f"the database cannot be used: {getattr(error, 'orig', None) or error}") from None
-    except PermissionError as error:
-        raise CommandError(f"no permission for {error.filename} (DATA_DIR): {error.strerror}") from None
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        raise CommandError(f"DATA_DIR cannot be used: {error.filename}: {error.strerror}") from None
 
 
 def migrate_schema(settings: Settings) -> tuple[str, str | None, str | None]:

@@ -169,7 +169,7 @@ def _facts(generation: Json) -> Iterator[str]:
 
 def _timeline(events: Sequence[Json]) -> Iterator[str]:
     times = [parse_time(line["at"]) for line in events]
-    gaps = [0.0, *(after - before for before, after in pairwise(times))]
+    gaps = [0.0, *(after - before for before, after in pairwise(times))][: len(times)]
     for line, gap in zip(events, gaps, strict=True):
         detail = "  ".join(f"{name}={value}" for name, value in line["detail"].items())
         yield f"  {line['at'][11:23]}  +{gap:7.3f} s  {line['event']:<18} {detail}".rstrip()

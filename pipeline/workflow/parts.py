@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from pipeline.clock import Clock
 from pipeline.db import Database, Row
@@ -13,7 +14,9 @@ from pipeline.spool import Spool
 from pipeline.storage import Storage
 from pipeline.turn import Turn
 from pipeline.workflow.policy import Policies
-from providers.base import Provider, ProviderError
+from providers.base import ErrorCode, Provider, ProviderError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,17 @@ class Subject:
     open_submission: Row | None
     submissions: int
     paused: bool = False
+
+
+async def ask(answer: Awaitable[T]) -> T:
+    """Await an adapter's free call. Whatever it trips over in a stranger's words becomes a ProviderError."""
+    try:
+        return await answer
+    except (ProviderError, TimeoutError):
+        raise
+    except Exception as error:
+        message = f"the answer cannot be read: {type(error).__name__}"
+        raise ProviderError(ErrorCode.UNREADABLE, message) from error
 
 
 def subject_of(turn: Turn) -> Subject:

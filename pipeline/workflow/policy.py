@@ -20,6 +20,7 @@ class Policies:
         retry_base: the first wait after a failure; it doubles up to retry_max.
         poll_interval: polls are at most so far apart at first, up to poll_interval_max for long runs.
         generation_timeout: from acceptance until we give up on the provider.
+        queue_timeout: from the request until a provider has taken it.
         submit_timeout: one paid call as a whole.
         late_answer: beyond submit_timeout, how long a process that was cut off may still take to write its answer.
         on_unknown: hold, fail or resubmit, once nothing more can be found out.
@@ -32,6 +33,7 @@ class Policies:
     poll_interval: float
     poll_interval_max: float
     generation_timeout: float
+    queue_timeout: float
     submit_timeout: float
     late_answer: float
     on_unknown: str

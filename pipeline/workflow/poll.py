@@ -9,11 +9,12 @@ from pipeline import ledger
 from pipeline.db import Row
 from pipeline.lifecycle import Busy, Done, Failed, Fault, NotYet, Step, Stopped
 from pipeline.turn import Report, Turn
-from pipeline.workflow.parts import Parts, fault_of, subject_of
+from pipeline.workflow.parts import Parts, ask, fault_of, subject_of
 from providers.base import ErrorCode, Operation, Output, Phase, Provider, ProviderError, ProviderStatus
 
 NO_OUTPUT = ProviderError(ErrorCode.PROVIDER_ERROR, "the provider reports success but names no file")
 MAX_NOT_FOUND = 5
+MAX_COST_MICROS = 10**12
 MAX_OVERDUE = 5
 """So many polls in a row must fail past the deadline before we give up: after a night of ours the video may be
 there."""
@@ -33,6 +34,12 @@ def outputs_of(generation: Row) -> list[Output]:
 def with_outputs(generation: Row, status: ProviderStatus) -> str:
     """The operation and its files as the generation row keeps them."""
     return json.dumps(json.loads(generation["operation"]) | {"outputs": [asdict(output) for output in status.outputs]})
+
+
+def cost_of(status: ProviderStatus) -> int | None:
+    """What the provider reports as its price in micro-USD; what cannot be one is not believed."""
+    cost = status.cost_micros
+    return cost if cost is not None and 0 <= cost <= MAX_COST_MICROS else None
 
 
 def with_bad_file(operation: str) -> tuple[str, int]:
@@ -56,7 +63,7 @@ async def poll(parts: Parts, turn: Turn) -> Report:
         return await _cancel(parts, turn, provider, operation)
     elapsed = (parts.clock.now_ms() - generation["accepted_at"]) / 1000
     try:
-        status = await provider.poll(operation)
+        status = await ask(provider.poll(operation))
     except ProviderError as error:
         return _unreached(parts, turn, provider, error, elapsed)
     match status.phase:
@@ -82,7 +89,7 @@ async def poll(parts: Parts, turn: Turn) -> Report:
 def _succeeded(parts: Parts, turn: Turn, status: ProviderStatus) -> Report:
     generation = subject_of(turn).generation
     token = token_of(generation)
-    facts = [lambda tx: ledger.succeed(tx, token, status.cost_micros)]
+    facts = [lambda tx: ledger.succeed(tx, token, cost_of(status))]
     if not status.outputs:
         return Report(Failed(fault_of(NO_OUTPUT)), facts=facts)
     return Report(
@@ -93,7 +100,7 @@ def _succeeded(parts: Parts, turn: Turn, status: ProviderStatus) -> Report:
             "progress": 1.0,
         },
         facts=facts,
-        notes=[("generated", {"cost_micros": status.cost_micros})],
+        notes=[("generated", {"cost_micros": cost_of(status)})],
     )
 
 
@@ -101,7 +108,7 @@ def _failed(parts: Parts, turn: Turn, status: ProviderStatus) -> Report:
     """The provider's final word. Submitting anew is allowed only where the adapter declares it unbilled."""
     error = status.error or ProviderError(ErrorCode.PROVIDER_ERROR, f"the provider ended the work as {status.phase}")
     token = token_of(subject_of(turn).generation)
-    facts = [lambda tx: ledger.fail(tx, token, error, status.cost_micros)]
+    facts = [lambda tx: ledger.fail(tx, token, error, cost_of(status))]
     notes = [("generation.refused", {"code": error.code, "reason": error.message, "billed": error.billed})]
     may_resubmit = error.resubmit and error.billed is False and not status.cost_micros
     if may_resubmit and subject_of(turn).submissions < parts.policies.max_submissions:
@@ -131,7 +138,7 @@ async def _stop_upstream(provider: Provider, operation: Operation) -> bool:
     if not provider.capabilities.cancel:
         return False
     try:
-        return await provider.cancel(operation)
+        return await ask(provider.cancel(operation))
     except ProviderError:
         return False
 

@@ -15,7 +15,7 @@ from pipeline.lifecycle import Busy, Done, Failed, Fault, NotYet, Parked, Step, 
 from pipeline.schemas import video_request
 from pipeline.storage import StorageError
 from pipeline.turn import Report, Turn
-from pipeline.workflow.parts import Parts, fault_of, subject_of
+from pipeline.workflow.parts import Parts, ask, fault_of, subject_of
 from pipeline.workflow.submit import adopted, input_image, operation_json, pay_once
 from providers.base import (
     Accepted,
@@ -92,7 +92,7 @@ async def _candidate(parts: Parts, provider: Provider, submission: Row) -> Repor
         return None
     operation = Operation(submission["candidate_operation_id"])
     try:
-        await provider.poll(operation)
+        await ask(provider.poll(operation))
     except ProviderError as error:
         if error.code is not ErrorCode.NOT_FOUND:
             raise
@@ -107,7 +107,7 @@ async def _send_again(parts: Parts, turn: Turn, provider: Provider, submission: 
     unknown.
     """
     lifetime = provider.capabilities.recovery.idempotency_seconds
-    if lifetime is None or age > lifetime:
+    if lifetime is None or age > lifetime or "key" not in submission["carries"].split():
         return None
     generation = subject_of(turn).generation
     request = video_request(generation, await input_image(parts, generation))
@@ -130,9 +130,9 @@ async def _look_up(parts: Parts, turn: Turn, provider: Provider, submission: Row
     it end, when its own time and that of a late answer are over.
     """
     quiet = provider.capabilities.recovery.lookup_quiet_seconds
-    if quiet is None:
+    if quiet is None or "lookup" not in submission["carries"].split():
         return None
-    operation = await provider.lookup(submission["token"])
+    operation = await ask(provider.lookup(submission["token"]))
     if operation is not None:
         return _adopt(parts, submission, operation, "lookup")
     ended = submission["answered_at"] or submission["intended_at"] + _own_answer_seconds(parts) * 1000

@@ -14,7 +14,7 @@ from pipeline.media import InvalidMedia, Video, probe
 from pipeline.spool import Spooled, SpoolFull, TooLarge
 from pipeline.storage import StorageError
 from pipeline.turn import Report, Turn
-from pipeline.workflow.parts import Parts, fault_of, subject_of
+from pipeline.workflow.parts import Parts, ask, fault_of, subject_of
 from pipeline.workflow.poll import operation_of, outputs_of, token_of, with_bad_file, with_outputs
 from providers.base import ErrorCode, Output, Phase, Provider, ProviderError
 
@@ -117,7 +117,7 @@ async def _download(parts: Parts, turn: Turn, provider: Provider) -> tuple[Spool
     except ProviderError as error:
         if error.code is not ErrorCode.NOT_FOUND:
             raise
-    status = await provider.poll(operation_of(generation))
+    status = await ask(provider.poll(operation_of(generation)))
     if status.phase is not Phase.SUCCEEDED or not status.outputs:
         raise ProviderError(ErrorCode.NOT_FOUND, "the link has expired and the provider names no other")
     return await _fetch(parts, turn, provider, status.outputs[0]), with_outputs(generation, status)

@@ -19,6 +19,7 @@ from pipeline.lifecycle import (
     GenerationStatus,
     Stage,
     Step,
+    Stopped,
     SubmissionOutcome,
     Unknown,
     move,
@@ -47,6 +48,12 @@ async def submit(parts: Parts, turn: Turn) -> Report:
     subject = subject_of(turn)
     if subject.open_submission is not None:
         return _found(parts, subject.open_submission)
+    if subject.generation["cancel_requested_at"] is not None:
+        return Report(Stopped())
+    waited = (parts.clock.now_ms() - subject.generation["created_at"]) / 1000
+    if waited > parts.policies.queue_timeout:
+        message = f"no provider took it within {parts.policies.queue_timeout:g} s (QUEUE_TIMEOUT)"
+        return Report(Failed(Fault("deadline_exceeded", message, retryable=True), exhausted=True))
     if subject.paused:
         return Report(Busy(Fault("lane_paused", "the provider's lane is paused")))
     if subject.submissions >= parts.policies.max_submissions:
@@ -60,7 +67,10 @@ async def submit(parts: Parts, turn: Turn) -> Report:
     token = new_id("sub", parts.clock.now_ms(), parts.random)
     amount = estimate(provider, request)
     turn.paying = True
-    subject.generation = await parts.db.write(lambda tx: _intend(parts, turn, tx, token, amount), key=turn.claim.id)
+    intended = await parts.db.write(lambda tx: _intend(parts, turn, tx, token, amount), key=turn.claim.id)
+    if intended is None:
+        return Report(Stopped())
+    subject.generation = intended
     if not turn.lease.valid():
         return Report(
             Failed(fault_of(NEVER_SENT), retryable=True), facts=[lambda tx: ledger.reject(tx, token, NEVER_SENT)]
@@ -112,11 +122,15 @@ async def input_image(parts: Parts, generation: Row) -> bytes | None:
     return await parts.storage.read(generation["input_key"], parts.max_image_bytes)
 
 
-def _intend(parts: Parts, turn: Turn, tx: Tx, token: str, estimate_micros: int) -> Row:
-    """T1: under the fence, one commit says that we are about to pay. Returns the row as it is now; raises LeaseLost."""
-    queue.lock(tx, turn.claim)
+def _intend(parts: Parts, turn: Turn, tx: Tx, token: str, estimate_micros: int) -> Row | None:
+    """T1: under the fence, one commit says that we are about to pay. Returns the row as it is now, or None if a cancel
+    came first; raises LeaseLost.
+    """
+    if queue.lock(tx, turn.claim)["cancel_requested"]:
+        return None
     generation = dict(subject_of(turn).generation)
-    if not ledger.intend(tx, generation, submission_id=token, token=token, estimate_micros=estimate_micros):
+    recovery = parts.providers[generation["provider"]].capabilities.recovery
+    if not ledger.intend(tx, generation, token=token, estimate_micros=estimate_micros, recovery=recovery):
         raise queue.LeaseLost(f"generation {generation['id']} has an open submission already")
     first = generation["status"] == GenerationStatus.QUEUED
     told = first and parts.outbox.wanted(tx, generation, EventType.PROCESSING)
@@ -206,4 +220,6 @@ def _rejected(parts: Parts, lane: str, token: str, error: ProviderError) -> Repo
         return Report(Busy(fault, min(wait, MAX_PAUSE)), facts=facts, notes=notes)
     if error.code in PAUSING:
         return Report(Busy(fault, parts.policies.lane_pause), facts=facts, notes=notes)
+    if error.code is ErrorCode.TRANSIENT and error.http_status is None:
+        return Report(Busy(fault, parts.policies.lane_pause / 4), facts=facts, notes=notes)
     return Report(Failed(fault, retryable=error.retryable, retry_after=error.retry_after), facts=facts, notes=notes)

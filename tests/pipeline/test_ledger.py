@@ -8,7 +8,7 @@ import pytest
 
 from pipeline import ledger
 from pipeline.db import Database, Row, Tx
-from providers.base import ErrorCode, Operation, ProviderError
+from providers.base import ErrorCode, Operation, ProviderError, Recovery
 from tests.pipeline.engines import Place
 
 pytestmark = pytest.mark.anyio
@@ -25,7 +25,7 @@ def generation(name: str = "gen_1", *, run: int = 1) -> Row:
 
 
 def intend(tx: Tx, token: str, name: str = "gen_1", *, run: int = 1) -> bool:
-    return ledger.intend(tx, generation(name, run=run), submission_id=token, token=token, estimate_micros=500_000)
+    return ledger.intend(tx, generation(name, run=run), token=token, estimate_micros=500_000, recovery=Recovery())
 
 
 async def row(db: Database, token: str) -> Row:

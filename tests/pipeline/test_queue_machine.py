@@ -47,7 +47,7 @@ from pipeline.lifecycle import (
     Step,
 )
 from pipeline.queue import Claim, LeaseLost
-from providers.base import ErrorCode, Operation, ProviderError
+from providers.base import ErrorCode, Operation, ProviderError, Recovery
 from tests.pipeline.engines import Place, PostgresServer, SqlitePlaces, Time
 from tests.pipeline.queue_help import GENERATION, LEASE, new_job
 
@@ -263,7 +263,7 @@ class QueueMachine(RuleBasedStateMachine):
 
         def unit(tx: Tx) -> bool:
             queue.lock(tx, claim)
-            return ledger.intend(tx, row, submission_id=token, token=token, estimate_micros=1)
+            return ledger.intend(tx, row, token=token, estimate_micros=1, recovery=Recovery())
 
         holds = self.holds(claim)
         try:
@@ -374,6 +374,7 @@ def play(machine: type[QueueMachine], examples: int, *phases: Phase) -> None:
             stateful_step_count=40,
             deadline=None,
             database=None,
+            derandomize=not EXAMPLES,
             suppress_health_check=list(HealthCheck),
         ),
     )
@@ -393,4 +394,4 @@ def test_the_machine_finds_a_missing_fence(sqlite_places: SqlitePlaces, monkeypa
     """A control: with the guard taken away it must fail, else its silence would say nothing."""
     monkeypatch.setattr(queue, "_HELD", " WHERE id = :id AND status = 'processing'")
     with sqlite_places.new() as place, machine_on(place) as machine, pytest.raises((AssertionError, ExceptionGroup)):
-        play(machine, 100, Phase.generate)
+        play(machine, 400, Phase.generate)

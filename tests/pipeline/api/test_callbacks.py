@@ -6,6 +6,7 @@ import pytest
 
 from pipeline import ledger
 from pipeline.keys import Signer
+from providers.base import Recovery
 from tests.house import House
 
 pytestmark = pytest.mark.anyio
@@ -25,7 +26,7 @@ async def submitted(house: House, token: str, outcome: str = "unknown") -> str:
 
     def write(tx) -> None:
         row = tx.one("SELECT * FROM generation WHERE id = :id", {"id": made["id"]})
-        assert ledger.intend(tx, row, submission_id=f"sub_{token}", token=token, estimate_micros=1)
+        assert ledger.intend(tx, row, token=token, estimate_micros=1, recovery=Recovery())
         tx.update("submission", {"outcome": outcome}, "token = :token", {"token": token})
         changed = {"status": "pending", "step": "resolve", "scheduled_for": tx.now + HOUR_MS}
         tx.update("job", changed, "subject_id = :id", {"id": made["id"]})

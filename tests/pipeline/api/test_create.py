@@ -55,7 +55,7 @@ async def test_a_decent_request_id_of_the_caller_is_kept_and_another_is_not(hous
     assert given.startswith("req_")
 
 
-@pytest.mark.parametrize("value", ["8", 8.0, True, [8], 0, -1, 601, 10**30])
+@pytest.mark.parametrize("value", ["8", 8.0, True, [8], 0, -1, 100_001, 10**30])
 async def test_a_duration_is_a_whole_number_and_nothing_else(house, value):
     assert set(await refused(house, {"prompt": "x", "parameters": {"duration": value}})) == {"/parameters/duration"}
 

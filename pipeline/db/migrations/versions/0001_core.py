@@ -163,6 +163,7 @@ def upgrade() -> None:
         sa.Column("operation_id", sa.Text(), nullable=True),
         sa.Column("operation", sa.Text(), nullable=True),
         sa.Column("candidate_operation_id", sa.Text(), nullable=True),
+        sa.Column("carries", sa.Text(), nullable=False),
         sa.Column("billed", sa.Text(), nullable=False),
         sa.Column("estimate_micros", sa.BigInteger(), nullable=False),
         sa.Column("cost_micros", sa.BigInteger(), nullable=True),
