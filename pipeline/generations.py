@@ -137,6 +137,11 @@ def find(tx: Tx, tenant: str, reference: str) -> Row | None:
     )
 
 
+def find_any(tx: Tx, generation_id: str) -> Row | None:
+    """A generation by our id, whoever's it is: for callers who prove that it was shown to them."""
+    return tx.one("SELECT * FROM generation WHERE id = :id", {"id": generation_id})
+
+
 def _id_column(reference: str) -> str:
     return "id" if reference.startswith(OUR_PREFIX) else "client_id"
 

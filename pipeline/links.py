@@ -20,7 +20,8 @@ class Links:
     def __init__(self, base_url: str, files_url: str | None, secrets: Sequence[str], lifetime: float) -> None:
         self._base = base_url
         self._files = files_url.rstrip("/") if files_url else None
-        self._signer = Signer(secrets, "content")
+        self._videos = Signer(secrets, "content")
+        self._readers = Signer(secrets, "read")
         self._lifetime = lifetime
 
     def of(self, row: Row) -> dict[str, str | None]:
@@ -46,8 +47,16 @@ class Links:
         if self._files:
             return f"{self._files}/{quote(row['video_key'])}"
         expires = int(row["finished_at"] / 1000 + self._lifetime)
-        return f"{self._base}/api/generations/{row['id']}/content?token={self._signer.sign(row['id'], expires)}"
+        return f"{self._base}/api/generations/{row['id']}/content?token={self._videos.sign(row['id'], expires)}"
 
-    def may_read(self, generation_id: str, token: str, now: float) -> bool:
+    def may_play(self, generation_id: str, token: str, now: float) -> bool:
         """Whether a token that came with a request opens this generation's video."""
-        return self._signer.verify(generation_id, token, now)
+        return self._videos.verify(generation_id, token, now) or self.may_watch(generation_id, token, now)
+
+    def may_watch(self, generation_id: str, token: str, now: float) -> bool:
+        """Whether a token opens everything about this one generation: a read token, made for a browser."""
+        return self._readers.verify(generation_id, token, now)
+
+    def read_token(self, generation_id: str, expires: int) -> str:
+        """A token that opens this one generation until `expires` (Unix seconds)."""
+        return self._readers.sign(generation_id, expires)

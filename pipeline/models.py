@@ -44,6 +44,12 @@ class Generation(SQLModel, table=True):
         Index("generation_list", "tenant_id", "id"),
         Index("generation_user", "tenant_id", "user_id", "id"),
         Index(
+            "generation_expires",
+            "expires_at",
+            postgresql_where=text("expires_at IS NOT NULL AND expired_at IS NULL"),
+            sqlite_where=text("expires_at IS NOT NULL AND expired_at IS NULL"),
+        ),
+        Index(
             "generation_finished",
             "finished_at",
             postgresql_where=text("finished_at IS NOT NULL"),
@@ -91,6 +97,10 @@ class Generation(SQLModel, table=True):
     generated_at: int | None = _opt_big()
     finished_at: int | None = _opt_big()
     cancel_requested_at: int | None = _opt_big()
+    expires_at: int | None = _opt_big()
+    expired_at: int | None = _opt_big()
+    deleted_at: int | None = _opt_big()
+    traceparent: str | None = _opt_text()
 
 
 class Job(SQLModel, table=True):
@@ -343,3 +353,36 @@ class WorkerRow(SQLModel, table=True):
     version: str = _text()
     started_at: int = _big()
     seen_at: int = _big()
+
+
+class ApiKey(SQLModel, table=True):
+    """A key that may call: its hash, never itself. Bound to a tenant, it sees nothing of any other."""
+
+    __tablename__ = "api_key"
+    __table_args__: ClassVar[_Args] = (UniqueConstraint("hash", name="api_key_hash"),)
+
+    id: str = _text(primary_key=True)
+    tenant_id: str = _text()
+    name: str = _text()
+    hint: str = _text()
+    hash: str = _text()
+    scopes: str = _text()
+    rate_per_minute: int | None = None
+    created_at: int = _big()
+    expires_at: int | None = _opt_big()
+    last_used_at: int | None = _opt_big()
+    revoked_at: int | None = _opt_big()
+
+
+class Metric(SQLModel, table=True):
+    """What one process counted in one minute. `minute` 0 holds the sum of all that was folded away."""
+
+    __tablename__ = "metric"
+
+    minute: int = Field(sa_type=BigInteger, primary_key=True)
+    worker: str = _text(primary_key=True)
+    name: str = _text(primary_key=True)
+    label: str = _text(primary_key=True)
+    count: int = _big()
+    total: float = Field(default=0.0)
+    buckets: str | None = _opt_text()

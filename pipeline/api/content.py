@@ -11,12 +11,11 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 
-from pipeline.api.auth import CHALLENGE, service_of, tenant_of
+from pipeline.api.auth import service_of
 from pipeline.api.problems import Problem
-from pipeline.api.read import find
+from pipeline.api.read import visible
 from pipeline.db import Row
 from pipeline.lifecycle import GenerationStatus
-from pipeline.models import DEFAULT_TENANT
 from pipeline.storage import StorageError
 
 LINK_SECONDS = 3600
@@ -26,7 +25,7 @@ _PART = re.compile(r"(\d{0,18})-(\d{0,18})", re.ASCII)
 async def content(request: Request) -> Response:
     """`GET /api/generations/{id}/content`: 302 to a signed link of the bucket, or the bytes of a local file."""
     service = service_of(request)
-    row = await find(request, _reader(request))
+    row = await visible(request, by_video_link=True)
     if row["status"] != GenerationStatus.COMPLETED:
         raise Problem(409, "not_ready", f"the generation is {row['status']}: there is no video")
     path = service.storage.local_path(row["video_key"])
@@ -38,18 +37,6 @@ async def content(request: Request) -> Response:
         raise Problem(503, "storage_unavailable", str(error), headers={"Retry-After": "5"}, retryable=True) from None
     assert link is not None
     return RedirectResponse(link, 302, headers={"Cache-Control": "no-store"})
-
-
-def _reader(request: Request) -> str:
-    """The tenant of a caller with a key, or with a token of ours for this one video."""
-    token = request.query_params.get("token")
-    if token is None:
-        return tenant_of(request)
-    service = service_of(request)
-    if not service.links.may_read(request.path_params["id"], token, service.clock.now()):
-        detail = "the link has expired or was changed: read the generation for a fresh videoUrl"
-        raise Problem(401, "unauthorized", detail, headers=CHALLENGE)
-    return DEFAULT_TENANT
 
 
 def _file(request: Request, path: Path, row: Row) -> Response:

@@ -15,11 +15,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from pipeline import generations
-from pipeline.api.auth import service_of, tenant_of
+from pipeline.api.auth import require, service_of
 from pipeline.api.body import LARGE, read_json
 from pipeline.api.check import checked
 from pipeline.api.problems import Problem
 from pipeline.api.service import Service
+from pipeline.credentials import Scope
 from pipeline.db import NothingWritten, Row
 from pipeline.generations import Conflict, StoredImage
 from pipeline.ids import new_id
@@ -43,7 +44,7 @@ class _Asked:
 
 async def create(request: Request) -> Response:
     """202 with `Location` for a new generation, 200 with `Idempotency-Replayed: true` for a repeated request."""
-    tenant = tenant_of(request)
+    tenant = (await require(request, Scope.SUBMIT)).tenant
     service = service_of(request)
     key = _idempotency_key(request)
     async with _room(request, service):

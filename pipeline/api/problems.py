@@ -23,6 +23,7 @@ TITLES: dict[str, str] = {
     "unauthorized": "A key is needed",
     "host_not_allowed": "The service is not reached under this name",
     "origin_not_allowed": "A page of another site asks",
+    "forbidden": "The key may not do this",
     "not_found": "There is no such thing",
     "method_not_allowed": "This cannot be done here",
     "invalid_json": "The body is not JSON",

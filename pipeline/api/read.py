@@ -12,8 +12,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from pipeline import generations, timeline
-from pipeline.api.auth import service_of, tenant_of
+from pipeline.api.auth import CHALLENGE, require, service_of
 from pipeline.api.problems import Problem
+from pipeline.credentials import Scope
 from pipeline.db import Row
 from pipeline.generations import Filters
 from pipeline.lifecycle import TERMINAL, GenerationStatus
@@ -45,16 +46,27 @@ NAMES = frozenset(
 async def one(request: Request) -> Response:
     """`GET /api/generations/{id}`."""
     service = service_of(request)
-    row = await find(request)
+    row = await visible(request)
     headers = {} if row["status"] in TERMINAL else {"Retry-After": "1"}
     return JSONResponse(generation_view(row, service.links), headers=headers)
 
 
-async def find(request: Request, tenant: str | None = None) -> Row:
-    """The generation that the path names by either id. Raises Problem 404, or 401 unless a tenant is given."""
-    tenant = tenant or tenant_of(request)
-    reference = request.path_params["id"]
-    row = await service_of(request).db.read(lambda tx: generations.find(tx, tenant, reference))
+async def visible(request: Request, *, by_video_link: bool = False) -> Row:
+    """The generation that the path names by either id, for a key with the scope `read` or a read token for this one.
+
+    The token of a video's link opens nothing but the video. Raises Problem 401, 403 or 404.
+    """
+    service, reference = service_of(request), request.path_params["id"]
+    token = request.query_params.get("token")
+    if token is not None:
+        row = await service.db.read(lambda tx: generations.find_any(tx, reference))
+        opens = service.links.may_play if by_video_link else service.links.may_watch
+        if row is None or not opens(row["id"], token, service.clock.now()):
+            detail = "the link has expired or was changed: read the generation for a fresh one"
+            raise Problem(401, "unauthorized", detail, headers=CHALLENGE)
+        return row
+    tenant = (await require(request, Scope.READ)).tenant
+    row = await service.db.read(lambda tx: generations.find(tx, tenant, reference))
     if row is None:
         raise Problem(404, "not_found", f"there is no generation {reference!r}")
     return row
@@ -62,7 +74,7 @@ async def find(request: Request, tenant: str | None = None) -> Row:
 
 async def many(request: Request) -> Response:
     """`GET /api/generations`: newest first, pages by an opaque cursor."""
-    tenant = tenant_of(request)
+    tenant = (await require(request, Scope.READ)).tenant
     service = service_of(request)
     filters, limit, after, oldest_first = _query(request)
     rows = await service.db.read(
@@ -171,7 +183,7 @@ def _decode_cursor(text: str) -> str:
 
 async def cancel(request: Request) -> Response:
     """`POST /api/generations/{id}/cancel`: 200 when it has ended, 202 when the end is under way."""
-    tenant = tenant_of(request)
+    tenant = (await require(request, Scope.SUBMIT)).tenant
     service = service_of(request)
     reference = request.path_params["id"]
     row = await service.db.write(lambda tx: generations.cancel(tx, tenant, reference, service.outbox))
@@ -184,7 +196,7 @@ async def cancel(request: Request) -> Response:
 async def events(request: Request) -> Response:
     """`GET /api/generations/{id}/events`: what happened so far, and how its webhooks fared."""
     service = service_of(request)
-    row = await find(request)
+    row = await visible(request)
     lines = await service.db.read(lambda tx: timeline.read(tx, row["id"]))
     sent = await service.db.read(lambda tx: [(d, attempts(tx, d["id"])) for d in deliveries(tx, row["id"])])
     body = {

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from pipeline.api.keyring import KeyRing
 from pipeline.clock import Clock
 from pipeline.db import Database
 from pipeline.keys import Signer
@@ -23,7 +24,8 @@ class Service:
 
     Args:
         callbacks: opens the addresses that providers were given to ring at.
-        api_keys: keys that may call; empty means that everyone who can connect may.
+        api_keys: the operator's keys; with none here and none made, everyone who can connect is the operator.
+        keys: what is remembered of keys that were made.
         default_provider: asked when a request names none.
         webhook_hosts: hosts that a request may name in `webhook.url`.
         wake: tells the workers that there is work.
@@ -47,5 +49,6 @@ class Service:
     max_body_bytes: int
     max_image_bytes: int
     max_in_flight: int
+    keys: KeyRing = field(default_factory=KeyRing)
     large_bodies: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_AT_ONCE))
     under_way: set[tuple[str, str]] = field(default_factory=set)

@@ -9,7 +9,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from pipeline import __version__, admission, generations, queue
-from pipeline.api.auth import service_of, tenant_of
+from pipeline.api.auth import require, service_of
+from pipeline.credentials import Scope
 from pipeline.db import Row, Tx
 from pipeline.db.migrate import head
 from pipeline.lifecycle import JobKind
@@ -52,7 +53,7 @@ def _workers(tx: Tx) -> list[Row]:
 
 async def queue_status(request: Request) -> Response:
     """What waits, what runs, what is stuck and why."""
-    tenant_of(request)
+    await require(request, Scope.ADMIN)
     service = service_of(request)
     return JSONResponse(await service.db.read(lambda tx: _snapshot(tx, service.max_in_flight)))
 

@@ -159,10 +159,10 @@ async def test_the_link_is_the_same_until_it_ends_and_follows_rotation():
     link = old.video(row)
     token = link.split("token=")[1]
     assert old.video(row) == link
-    assert old.may_read("gen_1", token, now=1100)
-    assert not old.may_read("gen_1", token, now=1100.1)
-    assert Links("https://x.example", None, ["second", "first"], 100).may_read("gen_1", token, now=1000)
-    assert not Links("https://x.example", None, ["second"], 100).may_read("gen_1", token, now=1000)
+    assert old.may_play("gen_1", token, now=1100)
+    assert not old.may_play("gen_1", token, now=1100.1)
+    assert Links("https://x.example", None, ["second", "first"], 100).may_play("gen_1", token, now=1000)
+    assert not Links("https://x.example", None, ["second"], 100).may_play("gen_1", token, now=1000)
     public = Links("https://x.example", "https://cdn.example/v/", ["first"], 100)
     assert public.video(row) == "https://cdn.example/v/default/gen_1/s.mp4"
 

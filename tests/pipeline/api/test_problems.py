@@ -99,6 +99,7 @@ async def test_what_nobody_foresaw_is_500_and_shows_nothing(tmp_path, caplog):
 
 async def test_a_writer_that_takes_no_more_is_503_and_worth_repeating(tmp_path):
     async with open_house(tmp_path, work=False) as house:
+        await house.api.get("/api/generations")
         await asyncio.to_thread(house.plant.db.close)
         response = await house.api.post("/api/generations", json={"prompt": "x"})
     assert (response.status_code, response.json()["code"]) == (503, "overloaded")
