@@ -1,0 +1,76 @@
+"""Rows as the API and the webhooks show them; `responses` declares the same shapes.
+
+Units: `duration` in seconds, `processingTime` in milliseconds, times in RFC 3339 UTC, `progress` 0..100.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from pipeline.db import Row
+from pipeline.links import Links
+
+
+def iso(ms: int | None) -> str | None:
+    """Milliseconds since 1970 as RFC 3339 in UTC, such as `2026-11-22T14:00:00.000Z`."""
+    if ms is None:
+        return None
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def generation_view(row: Row, links: Links) -> dict[str, Any]:
+    """A generation as the API and the webhooks show it."""
+    return {
+        "id": row["id"],
+        "object": "generation",
+        "jobId": row["id"],
+        "generationId": row["client_id"] or row["id"],
+        "userId": row["user_id"],
+        "status": row["status"],
+        "stage": row["stage"],
+        "progress": None if row["progress"] is None else round(row["progress"] * 100),
+        "prompt": row["prompt"],
+        "provider": row["provider"],
+        "model": row["model"],
+        "parameters": json.loads(row["parameters"]),
+        "priority": row["priority"],
+        "run": row["run"],
+        "createdAt": iso(row["created_at"]),
+        "startedAt": iso(row["started_at"]),
+        "completedAt": iso(row["finished_at"]),
+        "cancelRequested": row["cancel_requested_at"] is not None,
+        "result": _result(row, links),
+        "error": _error(row),
+        "links": links.of(row),
+        "metadata": json.loads(row["labels"]),
+    }
+
+
+def _result(row: Row, links: Links) -> dict[str, Any] | None:
+    if row["status"] != "completed":
+        return None
+    return {
+        "videoUrl": links.video(row),
+        "duration": row["video_duration"],
+        "width": row["video_width"],
+        "height": row["video_height"],
+        "hasAudio": bool(row["video_audio"]),
+        "bytes": row["video_bytes"],
+        "sha256": row["video_sha256"],
+        "contentType": "video/mp4",
+        "processingTime": row["finished_at"] - row["created_at"],
+    }
+
+
+def _error(row: Row) -> dict[str, Any] | None:
+    if row["error_code"] is None or row["status"] != "failed":
+        return None
+    return {"code": row["error_code"], "message": row["error_message"], "retryable": bool(row["error_retryable"])}
+
+
+def timeline_view(row: Row) -> dict[str, Any]:
+    """One line of a generation's timeline."""
+    detail = json.loads(row["detail"]) if row["detail"] else {}
+    return {"id": row["id"], "run": row["run"], "at": iso(row["at"]), "event": row["event"], "detail": detail}
