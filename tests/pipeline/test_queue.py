@@ -25,7 +25,7 @@ from pipeline.lifecycle import (
     Snooze,
     Step,
 )
-from pipeline.queue import LeaseLost
+from pipeline.queue import LeaseLost, claiming
 from tests.pipeline.engines import Place, Time, transaction
 from tests.pipeline.queue_help import (
     GENERATION,
@@ -122,7 +122,7 @@ async def test_a_job_that_was_put_off_meanwhile_is_not_taken_early(postgres_plac
     first = await claim_one(other)
     with transaction(db) as tx:
         await finish(other, first, Snooze(60.0))
-        assert queue._take(tx, [first.id], step=Step.POLL, worker="w2", lease=LEASE) == {}
+        assert claiming._take(tx, [first.id], step=Step.POLL, worker="w2", lease=LEASE) == {}
 
 
 # --- leases and the fence --------------------------------------------------------------------------------------------

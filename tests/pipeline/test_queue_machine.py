@@ -46,7 +46,7 @@ from pipeline.lifecycle import (
     Snooze,
     Step,
 )
-from pipeline.queue import Claim, LeaseLost
+from pipeline.queue import Claim, LeaseLost, decisions
 from providers.base import ErrorCode, Operation, ProviderError, Recovery
 from tests.pipeline.engines import Place, PostgresServer, SqlitePlaces, Time
 from tests.pipeline.queue_help import GENERATION, LEASE, new_job
@@ -392,6 +392,6 @@ def test_on_postgres(postgres_server: PostgresServer) -> None:
 
 def test_the_machine_finds_a_missing_fence(sqlite_places: SqlitePlaces, monkeypatch: pytest.MonkeyPatch) -> None:
     """A control: with the guard taken away it must fail, else its silence would say nothing."""
-    monkeypatch.setattr(queue, "_HELD", " WHERE id = :id AND status = 'processing'")
+    monkeypatch.setattr(decisions, "_HELD", " WHERE id = :id AND status = 'processing'")
     with sqlite_places.new() as place, machine_on(place) as machine, pytest.raises((AssertionError, ExceptionGroup)):
         play(machine, 400, Phase.generate)

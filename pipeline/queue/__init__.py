@@ -1,0 +1,42 @@
+"""The queue: the only writer of `job`. Every function is short, synchronous and runs inside somebody's transaction.
+
+A claim takes a job under a lease (`locked_by`, `locked_until`) and raises its fence. What follows from a turn is
+written only by whoever still holds both: `lock` says whether that is so, `acknowledge` writes the decision.
+
+::
+
+    jobs          what a job is
+    claiming      who takes it, and for how long
+    decisions     what follows from a turn
+    signals       news and cancels
+    ended         what has ended
+    statistics    counts
+"""
+
+from pipeline.queue.claiming import RESCUES, claim, extend, next_due
+from pipeline.queue.decisions import acknowledge, drop, lock, release
+from pipeline.queue.ended import prune
+from pipeline.queue.jobs import FAR_FUTURE, Claim, LeaseLost, NewJob, enqueue
+from pipeline.queue.signals import cancel_unstarted, request_cancel, wake
+from pipeline.queue.statistics import stats
+
+__all__ = [
+    "FAR_FUTURE",
+    "RESCUES",
+    "Claim",
+    "LeaseLost",
+    "NewJob",
+    "acknowledge",
+    "cancel_unstarted",
+    "claim",
+    "drop",
+    "enqueue",
+    "extend",
+    "lock",
+    "next_due",
+    "prune",
+    "release",
+    "request_cancel",
+    "stats",
+    "wake",
+]

@@ -1,0 +1,150 @@
+"""Claiming: who takes which due job, and how long it is held."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+
+from pipeline.db import Row, Tx
+from pipeline.lifecycle import JobKind, Step
+from pipeline.queue.jobs import Claim
+
+_LANES = """
+WITH RECURSIVE lanes(lane) AS (
+  SELECT min(lane) FROM job WHERE status = 'pending' AND step = :step
+  UNION ALL
+  SELECT (SELECT min(j.lane) FROM job j WHERE j.status = 'pending' AND j.step = :step AND j.lane > lanes.lane)
+  FROM lanes WHERE lanes.lane IS NOT NULL
+)
+"""
+
+_DUE_OF_LANE = """
+SELECT j.id, j.lane, j.scheduled_for FROM job j
+  WHERE j.status = 'pending' AND j.step = :step AND j.lane = lanes.lane AND j.scheduled_for <= :now
+  ORDER BY j.scheduled_for, j.id LIMIT :per_lane"""
+
+_DUE_SQLITE = f"""{_LANES}
+SELECT job.id, job.lane, job.scheduled_for FROM lanes JOIN job ON job.id IN (SELECT id FROM ({_DUE_OF_LANE}))
+ORDER BY job.scheduled_for, job.id"""
+
+_DUE_POSTGRES = f"""{_LANES}
+SELECT job.id, job.lane, job.scheduled_for FROM lanes CROSS JOIN LATERAL ({_DUE_OF_LANE}
+  FOR UPDATE SKIP LOCKED) job
+ORDER BY job.scheduled_for, job.id"""
+"""PostgreSQL would try every job with every lane, were it asked as SQLite is, which has no LATERAL."""
+
+_EXPIRED = """
+SELECT id, lane, locked_until AS scheduled_for FROM job
+WHERE status = 'processing' AND step = :step AND locked_until <= :now ORDER BY locked_until, id LIMIT :rescues"""
+
+RESCUES = 1_000
+"""Expired leases that one claim looks at: enough that those of a lane without a free place hide no others."""
+
+_TAKE = """
+UPDATE job SET status = 'processing', fence = fence + 1, claims_unrecorded = claims_unrecorded + 1,
+  locked_by = :worker, locked_until = :until
+WHERE id {among} AND step = :step
+  AND ((status = 'pending' AND scheduled_for <= :now) OR (status = 'processing' AND locked_until <= :now))
+RETURNING id, kind, subject_id, tenant_id, lane, step, attempts, polls, claims_unrecorded, fence, wake_seq"""
+
+
+def claim(
+    tx: Tx,
+    *,
+    worker: str,
+    step: Step,
+    limit: int,
+    lease: float,
+    busy: Mapping[str, int] | None = None,
+    per_lane: int = 0,
+) -> list[Claim]:
+    """Take up to `limit` due jobs of a step, expired leases first, then lanes in turn.
+
+    `busy` counts the turns that this process already runs per lane, of which `per_lane` are allowed (0: no bound), so
+    that one slow receiver or provider cannot fill the slots.
+    """
+    lanes = dict(busy or {})
+    bound = per_lane or limit
+    asked = {"step": step, "now": tx.now, "per_lane": min(limit, bound)}
+    rescued = tx.all(_EXPIRED + tx.skip_locked, {"step": step, "now": tx.now, "rescues": RESCUES})
+    expired = {row["id"] for row in rescued}
+    due = rescued + tx.all(_DUE_POSTGRES if tx.postgres else _DUE_SQLITE, asked)
+    chosen = _in_turn(due, lanes, bound)[:limit]
+    got = _take(tx, [row["id"] for row in chosen], step=step, worker=worker, lease=lease)
+    return [
+        _as_claim(
+            got[row["id"]],
+            worker=worker,
+            late_ms=max(0, tx.now - row["scheduled_for"]),
+            rescued=row["id"] in expired,
+        )
+        for row in chosen
+        if row["id"] in got
+    ]
+
+
+def _take(tx: Tx, ids: list[int], *, step: Step, worker: str, lease: float) -> dict[int, Row]:
+    """Take those that are still to be had, all in one statement; by id."""
+    if not ids:
+        return {}
+    among = "= ANY(:ids)" if tx.postgres else "IN (SELECT value FROM json_each(:ids))"
+    values = {
+        "ids": ids if tx.postgres else json.dumps(ids),
+        "step": step,
+        "worker": worker,
+        "until": tx.now + int(lease * 1000),
+        "now": tx.now,
+    }
+    return {row["id"]: row for row in tx.all(_TAKE.format(among=among), values)}
+
+
+def _in_turn(due: Sequence[Row], busy: dict[str, int], bound: int) -> list[Row]:
+    """One job of each lane, then a second of each, and so on; a lane stops at its bound."""
+    ranked = []
+    for order, row in enumerate(due):
+        rank = busy.get(row["lane"], 0)
+        if rank < bound:
+            busy[row["lane"]] = rank + 1
+            ranked.append((rank, order, row))
+    return [row for _, _, row in sorted(ranked, key=lambda item: item[:2])]
+
+
+def _as_claim(row: Row, *, worker: str, late_ms: int, rescued: bool) -> Claim:
+    values = dict(row)
+    values["kind"], values["step"] = JobKind(row["kind"]), Step(row["step"])
+    return Claim(**values, worker=worker, late_ms=late_ms, rescued=rescued)
+
+
+def next_due(tx: Tx, steps: Sequence[Step]) -> int | None:
+    """When the next job of these steps comes due, in the database's milliseconds; leases that end count too.
+
+    What is due already is left out: whoever just claimed and did not get it has no place for it, and the end of one of
+    its turns is what to wait for.
+    """
+    times = []
+    for step in steps:
+        pending = _LANES + (
+            "SELECT min((SELECT min(j.scheduled_for) FROM job j WHERE j.status = 'pending' AND j.step = :step"
+            " AND j.lane = lanes.lane AND j.scheduled_for > :now)) FROM lanes WHERE lanes.lane IS NOT NULL"
+        )
+        leased = (
+            "SELECT min(locked_until) FROM job WHERE status = 'processing' AND step = :step AND locked_until > :now"
+        )
+        times += [tx.value(sql, {"step": step, "now": tx.now}) for sql in (pending, leased)]
+    return min((time for time in times if time is not None), default=None)
+
+
+def extend(tx: Tx, worker: str, job_ids: Iterable[int], lease: float) -> set[int]:
+    """Renew the leases of the turns that a process runs; returns the ids of the jobs that it still holds.
+
+    What is leased to it but not run (a turn that crashed, a claim whose commit was not answered) is left to expire.
+    """
+    ids = ", ".join(str(int(job_id)) for job_id in sorted(job_ids))
+    if not ids:
+        return set()
+    rows = tx.all(
+        "UPDATE job SET locked_until = :until WHERE status = 'processing' AND locked_by = :worker"
+        f" AND locked_until > :now AND id IN ({ids}) RETURNING id",
+        {"worker": worker, "until": tx.now + int(lease * 1000), "now": tx.now},
+    )
+    return {row["id"] for row in rows}
