@@ -8,13 +8,15 @@ import hashlib
 import json
 import re
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 from pydantic.alias_generators import to_camel
+from pydantic.fields import FieldInfo
 
 from pipeline.db import Row
 from providers.base import Media, VideoRequest
+from webhooks.events import EventType
 
 OUR_PREFIX = "gen_"
 _CLIENT_ID = re.compile(r"[A-Za-z0-9._:@+-]{1,128}\Z")
@@ -29,9 +31,20 @@ def _storable(value: str) -> str:
     return value
 
 
+def _shown(**keywords: object) -> FieldInfo:
+    """Keywords for the OpenAPI document that say what a validator of ours checks with better words."""
+    return Field(json_schema_extra=keywords)  # type: ignore[arg-type, no-any-return]
+
+
 _Storable = AfterValidator(_storable)
-Short = Annotated[str, StringConstraints(min_length=1, max_length=128), _Storable]
-Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=20_000), _Storable]
+_NO_NUL = r"^[^\u0000]*$"
+Short = Annotated[str, StringConstraints(min_length=1, max_length=128), _Storable, _shown(pattern=_NO_NUL)]
+Words = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=20_000),
+    _Storable,
+    _shown(pattern=r"^[^\u0000]*[^\s\u0000][^\u0000]*$"),
+]
 Url = Annotated[str, StringConstraints(min_length=8, max_length=2048, pattern=r"^https?://[^\s\x00-\x1f\x7f]+$")]
 
 
@@ -41,18 +54,43 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, alias_generator=to_camel, frozen=True)
 
 
+_QUAD = "[A-Za-z0-9+/]"
+_REST = f"(?:{_QUAD}{{4}})*(?:{_QUAD}{{2}}==|{_QUAD}{{3}}=)?$"
+_BASE64 = {
+    "image/png": f"^iVBORw0KGg(?:[o-r]=|[o-r]{_QUAD}){_REST}",
+    "image/jpeg": f"^(?:/9j/){_REST}",
+    "image/webp": f"^UklGR[g-v]{_QUAD}{{2}}{_QUAD}{{2}}[BFJNRVZdhlptx159]XRUJQ{_REST}",
+}
+"""How a picture of each type looks in base64: its first bytes, then anything."""
+
+
+def _either(schema: dict[str, Any]) -> None:
+    """A picture by its address, or bytes of one of three types."""
+    null, text = {"type": "null"}, {"type": "string"}
+    ways: list[dict[str, Any]] = [
+        {"title": "ByAddress", "required": ["url"], "properties": {"url": text, "data": null}},
+    ]
+    for kind, pattern in _BASE64.items():
+        members = {"url": null, "data": {"type": "string", "pattern": pattern}, "mimeType": {"const": kind}}
+        title = kind.removeprefix("image/").capitalize()
+        ways.append({"title": title, "required": ["data", "mimeType"], "properties": members})
+    schema["oneOf"] = ways
+
+
 class ImageInput(Body):
     """A first frame: `url`, or `data` (base64, up to 20 MB) with its `mimeType`."""
 
+    model_config = ConfigDict(json_schema_extra=_either)
+
     url: Url | None = None
-    data: str | None = None
-    mime_type: Annotated[str, Field(json_schema_extra={"enum": list(IMAGE_TYPES)})] | None = None
+    data: Annotated[str, Field(description="base64 of a PNG, JPEG or WebP")] | None = None
+    mime_type: Annotated[str, _shown(enum=list(IMAGE_TYPES))] | None = None
 
     @model_validator(mode="after")
     def _one_of_two(self) -> ImageInput:
         if (self.url is None) == (self.data is None):
             raise ValueError("give either url or data")
-        if self.data is not None and self.mime_type not in IMAGE_TYPES:
+        if self.mime_type not in (IMAGE_TYPES if self.data is not None else (None, *IMAGE_TYPES)):
             raise ValueError(f"mimeType must be one of {', '.join(IMAGE_TYPES)} when data is given")
         return self
 
@@ -88,7 +126,9 @@ class WebhookInput(Body):
     """Where the events of this one generation should go besides the default endpoint; only hosts in WEBHOOK_HOSTS."""
 
     url: Url
-    events: Annotated[list[Short], Field(min_length=1, max_length=20)] | None = None
+    events: (
+        Annotated[list[Annotated[Short, _shown(enum=list(EventType))]], Field(min_length=1, max_length=20)] | None
+    ) = None
 
 
 class GenerationCreate(Body):
@@ -107,7 +147,10 @@ class GenerationCreate(Body):
         ],
         Field(max_length=16),
     ] = Field(default_factory=dict)
-    generation_id: str | None = None
+    generation_id: (
+        Annotated[str, _shown(pattern=r"^(?!gen_)(?!\.+$)[A-Za-z0-9._:@+-]{1,128}$", description="the app's own id")]
+        | None
+    ) = None
     webhook: WebhookInput | None = None
 
     @field_validator("generation_id")
