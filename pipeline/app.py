@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 from starlette.applications import Starlette
 
-from pipeline import __version__
-from pipeline.api import Service, create_api
+from pipeline import __version__, credentials
+from pipeline.api import KeyRing, Service, create_api
 from pipeline.clock import Clock
 from pipeline.config import LOOPBACK_HOSTS, Settings, SettingsError
 from pipeline.db import Database, DatabaseError
@@ -119,16 +119,31 @@ def _plain(values: Sequence[SecretStr]) -> tuple[str, ...]:
 
 
 def check_exposure(settings: Settings) -> None:
-    """Refuse to be reachable from elsewhere without a key, or with a provider that only pretends. Raises
-    SettingsError."""
+    """Refuse to be reachable from elsewhere without a key, or with a provider that only pretends.
+
+    A key of the settings will do, or one that was made. Raises SettingsError, or DatabaseError when the database that
+    would hold one cannot be read.
+    """
     if settings.on_loopback:
         return
-    if not settings.api_key:
-        raise SettingsError(f"API_KEY must be set, since HOST={settings.host} lets others reach the service")
+    if not settings.api_key and not _keys_were_made(settings):
+        raise SettingsError(
+            f"API_KEY must be set, since HOST={settings.host} lets others reach the service"
+            " (or make a key: `dailies keys create NAME --scope admin`)"
+        )
     if settings.provider == "mock" and not settings.allow_mock:
         raise SettingsError(
             "PROVIDER=mock makes test pictures and HOST is not loopback: choose a provider, or set ALLOW_MOCK=1"
         )
+
+
+def _keys_were_made(settings: Settings) -> bool:
+    db = Database(settings.database)
+    try:
+        prepare_schema(db)
+        return db.read_now(credentials.exists)
+    finally:
+        db.close()
 
 
 def make_providers(settings: Settings, clients: Clients) -> dict[str, Provider]:
@@ -254,6 +269,11 @@ def make_api(plant: Plant) -> Starlette:
             max_body_bytes=settings.max_body_bytes,
             max_image_bytes=settings.max_image_bytes,
             max_in_flight=settings.max_in_flight,
+            keys=KeyRing(
+                lambda hashes: plant.db.read(lambda tx: credentials.live(tx, hashes)),
+                lambda: plant.db.read(credentials.exists),
+            ),
+            key_rate=settings.key_rate_per_minute,
         )
     )
 
@@ -349,8 +369,8 @@ def announce(plant: Plant, role: str, url: str | None = None) -> None:
 
 def _notices(plant: Plant) -> list[str]:
     settings, found = plant.settings, []
-    if not settings.api_key:
-        found.append("no API_KEY is set: everyone on this machine may call, nobody else can")
+    if not settings.api_key and not plant.db.read_now(credentials.exists):
+        found.append("there is no key (API_KEY or `dailies keys`): everyone on this machine may call, nobody else can")
     if plant.secrets.made_in is not None:
         found.append(f"secrets that were not set are kept in {plant.secrets.made_in}")
     if settings.allowed_networks:

@@ -43,6 +43,7 @@ class Settings(BaseSettings):
     # Who may call
     api_key: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     secret_key: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    key_rate_per_minute: int = Field(600, ge=0, le=1_000_000)
     max_body_bytes: int = Field(30_000_000, ge=1_000)
 
     # Providers

@@ -33,12 +33,12 @@ def refusal(scope: Scope, hosts: Set[str] | None) -> Problem | None:
 def _foreign(method: str, headers: Headers, hosts: Set[str]) -> Problem | None:
     host = _hostname("//" + headers.get("host", ""))
     if host not in hosts:
-        detail = f"it is {host!r}; without an API_KEY the service answers as {', '.join(sorted(hosts))} only"
+        detail = f"it is {host!r}; without any key the service answers as {', '.join(sorted(hosts))} only"
         return Problem(403, "host_not_allowed", f"{detail} (PUBLIC_URL adds a name)")
     origin = headers.get("origin")
     if origin is not None and method not in SAFE_METHODS and _hostname(origin) not in hosts:
         detail = (
-            f"pages of {origin[:200]!r} may not change anything here: without an API_KEY only those of this machine may"
+            f"pages of {origin[:200]!r} may not change anything here: without any key only those of this machine may"
         )
         return Problem(403, "origin_not_allowed", detail)
     return None

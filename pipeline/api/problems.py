@@ -24,6 +24,7 @@ TITLES: dict[str, str] = {
     "host_not_allowed": "The service is not reached under this name",
     "origin_not_allowed": "A page of another site asks",
     "forbidden": "The key may not do this",
+    "rate_limited": "The key makes too many requests",
     "not_found": "There is no such thing",
     "method_not_allowed": "This cannot be done here",
     "invalid_json": "The body is not JSON",

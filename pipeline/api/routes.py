@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
@@ -17,8 +18,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.api import callbacks, content, create, problems, read, status
+from pipeline.api.auth import needs_key
 from pipeline.api.gate import PROBES, refusal
 from pipeline.api.problems import Problem
+from pipeline.api.ratelimit import Limit
 from pipeline.api.service import Service
 from pipeline.config import LOOPBACK_HOSTS
 from pipeline.db import DatabaseError
@@ -65,7 +68,7 @@ class _Envelope:
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app = app
         self._service = service
-        self._hosts = None if service.api_keys else LOOPBACK_HOSTS | {service.links.host}
+        self._hosts = LOOPBACK_HOSTS | {service.links.host}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -80,7 +83,7 @@ class _Envelope:
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 answered.append(message["status"])
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode()), *_limit(state)]
             await send(message)
 
         try:
@@ -97,11 +100,10 @@ class _Envelope:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, answered: list[int]) -> None:
         """Every request gets its answer here, an unforeseen error's too; once one has begun, the connection is cut."""
-        problem = refusal(scope, self._hosts)
-        if problem is not None:
-            await problem.response(Request(scope))(scope, receive, send)
-            return
         try:
+            problem = refusal(scope, await self._names(scope))
+            if problem is not None:
+                raise problem
             await self._app(scope, receive, send)
         except ClientDisconnect:
             return
@@ -110,6 +112,19 @@ class _Envelope:
                 raise
             response = await problems.handle(Request(scope), error)
             await response(scope, receive, send)
+
+    async def _names(self, scope: Scope) -> Set[str] | None:
+        """The names under which the service answers, or None where a key proves who calls and any name will do."""
+        if scope["path"] in PROBES or await needs_key(self._service):
+            return None
+        return self._hosts
+
+
+def _limit(state: Mapping[str, Any]) -> list[tuple[bytes, bytes]]:
+    """What a key that is limited should know of its limit."""
+    limit = state.get("limit")
+    headers = limit.headers() if isinstance(limit, Limit) else {}
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
 
 
 def _log(scope: Scope, answered: list[int], started: float) -> None:

@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.api.keyring import KeyRing
+from pipeline.api.ratelimit import Buckets
 from pipeline.clock import Clock
+from pipeline.credentials import digest
 from pipeline.db import Database
 from pipeline.keys import Signer
 from pipeline.links import Links
@@ -25,7 +27,8 @@ class Service:
     Args:
         callbacks: opens the addresses that providers were given to ring at.
         api_keys: the operator's keys; with none here and none made, everyone who can connect is the operator.
-        keys: what is remembered of keys that were made.
+        keys: the keys that were made, as this process remembers them.
+        key_rate: requests per minute of a made key that has no rate of its own; 0 is no limit.
         default_provider: asked when a request names none.
         webhook_hosts: hosts that a request may name in `webhook.url`.
         wake: tells the workers that there is work.
@@ -49,6 +52,12 @@ class Service:
     max_body_bytes: int
     max_image_bytes: int
     max_in_flight: int
-    keys: KeyRing = field(default_factory=KeyRing)
+    keys: KeyRing
+    key_rate: int
+    buckets: Buckets = field(default_factory=Buckets)
     large_bodies: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_AT_ONCE))
     under_way: set[tuple[str, str]] = field(default_factory=set)
+    api_key_hashes: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.api_key_hashes = tuple(digest(key.encode("utf-8", "surrogateescape")) for key in self.api_keys)
