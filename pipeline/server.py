@@ -1,4 +1,10 @@
-"""Serving an ASGI application inside our own event loop: uvicorn without its signal handlers."""
+"""Serving an ASGI application inside our own event loop: uvicorn without its signal handlers.
+
+What uvicorn does not tell an application, each request's `state` and `extensions` do::
+
+    state.closing                an asyncio.Event: the server wants to end, so that an answer without an end must, too
+    extensions["dailies.abort"]  cuts the connection, whatever the client has not read yet
+"""
 
 from __future__ import annotations
 
@@ -8,9 +14,10 @@ from typing import Self
 
 from starlette.types import ASGIApp
 from uvicorn import Config, Server
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 GRACE_SECONDS = 5
-CLOSED = 1.0
+ABORT = "dailies.abort"
 
 
 class HttpServer:
@@ -31,8 +38,10 @@ class HttpServer:
             server_header=False,
             timeout_graceful_shutdown=GRACE_SECONDS,
             ws="none",
+            http=_Protocol,
         )
         self._server = Server(config)
+        self._closing = asyncio.Event()
         self._address = (host, port)
         self._listener: socket.socket | None = None
         self.port = port
@@ -44,6 +53,7 @@ class HttpServer:
         config = self._server.config
         config.load()
         self._server.lifespan = config.lifespan_class(config)
+        self._server.lifespan.state["closing"] = self._closing
         await self._server.startup(sockets=[self._listener])
         self._ticks = asyncio.create_task(self._server.main_loop())
         return self
@@ -51,9 +61,19 @@ class HttpServer:
     async def __aexit__(self, *exc: object) -> None:
         """Stop listening, let running requests end, close."""
         assert self._listener is not None
+        self._closing.set()
         self._server.should_exit = True
         await self._ticks
         await self._server.shutdown(sockets=[self._listener])
+
+
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's, with a way to cut the connection: ending an answer waits until the client has read what was written,
+    for ever if it does not read."""
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["extensions"] = {ABORT: self.transport.abort}  # type: ignore[dict-item]  # extensions are anything
 
 
 def _listen(host: str, port: int) -> socket.socket:
