@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pipeline.db import Database, Row, Tx
-from pipeline.outbox import DEFAULT_ENDPOINT, UNSET, Outbox, set_default_endpoint
+from pipeline.outbox import DEFAULT_ENDPOINT, UNSET, set_default_endpoint
+from pipeline.outbox.endpoints import places
 
 pytestmark = pytest.mark.anyio
 
@@ -37,7 +38,7 @@ async def endpoint(db: Database) -> tuple[str, str | None]:
 
 
 async def receivers(db: Database, event: str = "generation.completed") -> list[str]:
-    return [row["id"] for row in await db.read(lambda tx: Outbox._places(tx, GENERATION, event))]
+    return [row["id"] for row in await db.read(lambda tx: places(tx, GENERATION, event))]
 
 
 async def test_an_endpoint_that_answered_410_still_gets_deliveries(db: Database) -> None:

@@ -1,0 +1,92 @@
+"""Recording: an event in the transaction of the change, and a delivery for each place that wants it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from pipeline import queue
+from pipeline.db import Row, Tx
+from pipeline.ids import new_id
+from pipeline.lifecycle import JobKind, RetryPolicy, Step
+from pipeline.links import Links
+from pipeline.outbox.endpoints import PER_REQUEST, lane_of, places
+from pipeline.schemas import generation_view
+from webhooks.events import TERMINAL, build_body
+
+
+class Recorder:
+    """Records events.
+
+    Args:
+        links: how generations are shown in bodies.
+        policy: when a delivery is first tried.
+    """
+
+    def __init__(self, *, links: Links, policy: RetryPolicy, random: Callable[[int], bytes] = os.urandom) -> None:
+        self._links = links
+        self._policy = policy
+        self._random = random
+
+    def wanted(self, tx: Tx, generation: Row, event_type: str) -> bool:
+        """Whether an event is to be recorded: a terminal one always, another if somebody asked for its type."""
+        return event_type in TERMINAL or bool(places(tx, generation, event_type))
+
+    def record(self, tx: Tx, generation: Row, event_type: str) -> str | None:
+        """Write an event of a generation and its deliveries, in the caller's transaction.
+
+        `generation` is the row as it is after the change, its `sequence` already raised. Returns the event's id, or
+        None: a second terminal event of a run is refused by the table.
+        """
+        wanted = places(tx, generation, event_type)
+        body = build_body(
+            type=event_type,
+            occurred_at=tx.now / 1000,
+            generation=generation_view(generation, self._links),
+            run=generation["run"],
+            sequence=generation["sequence"],
+        )
+        event_id = new_id("evt", tx.now, self._random)
+        inserted = tx.insert(
+            "webhook_event",
+            {
+                "id": event_id,
+                "tenant_id": generation["tenant_id"],
+                "generation_id": generation["id"],
+                "run": generation["run"],
+                "sequence": generation["sequence"],
+                "type": event_type,
+                "terminal": int(event_type in TERMINAL),
+                "body": body.decode(),
+                "created_at": tx.now,
+            },
+            on_conflict="DO NOTHING",
+            returning="id",
+        )
+        if inserted is None:
+            return None
+        for place in wanted:
+            self._address(tx, generation["tenant_id"], event_id, place)
+        return event_id
+
+    def _address(self, tx: Tx, tenant: str, event_id: str, place: Row) -> None:
+        delivery_id = new_id("dlv", tx.now, self._random)
+        first = self._policy.schedule[0] if self._policy.schedule else 0.0
+        tx.insert(
+            "webhook_delivery",
+            {
+                "id": delivery_id,
+                "tenant_id": tenant,
+                "event_id": event_id,
+                "endpoint_id": place["id"],
+                "url": place["url"] if place["id"] == PER_REQUEST else None,
+                "secret_ref": place["secret_ref"],
+                "redelivery": 0,
+                "state": "pending",
+                "attempts": 0,
+                "created_at": tx.now,
+                "next_at": tx.now + int(first * 1000),
+            },
+        )
+        job = queue.NewJob(JobKind.DELIVERY, delivery_id, tenant, lane_of(place), Step.DELIVER, delay=first)
+        queue.enqueue(tx, job)
