@@ -1,7 +1,8 @@
 """Named events: each becomes one wide line, JSON for machines or text for a terminal. Secrets never, prompts not at
 info.
 
-The names that exist are listed in EVENTS; emitting another is a bug that raises.
+The names that exist are listed in EVENTS; emitting another is a bug that raises. Metrics and spans are made of the same
+events by listeners (`subscribe`). docs/events.md lists them all; a test compares it with the code.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Literal, TextIO
 
 EVENTS: dict[str, str] = {
@@ -24,6 +27,10 @@ EVENTS: dict[str, str] = {
     "turn.crashed": "a turn met an error that we did not foresee",
     "worker.failed": "the worker's loop met an error and goes on",
     "worker.lease_lost": "this process could not renew its leases and stopped its turns",
+    "generation.ended": "a run of a generation came to its end, with the seconds of each phase",
+    "submission.opened": "a possibly-paid call was intended",
+    "submission.closed": "a possibly-paid call is settled: its outcome, and what it cost in micro-USD",
+    "provider.call": "a provider was called, the blips that were repeated within a call counted in it",
     "money.unrecorded": "a provider's answer could not be written yet; it carries the operation id",
     "provider.missing": "a generation in flight belongs to a provider that this worker does not know",
     "lane.paused": "a lane stopped starting work, with the reason",
@@ -37,12 +44,35 @@ EVENTS: dict[str, str] = {
 _LOGGER = logging.getLogger("dailies")
 
 
-def emit(event: str, *, level: int = logging.INFO, **fields: Any) -> None:
-    """Write one event. Fields that are None are left out; numbers of milliseconds end in `_ms`."""
+Listener = Callable[[str, Mapping[str, Any]], None]
+"""Called with an event's name and fields, in whatever thread it happened; must be quick."""
+
+_LISTENERS: list[Listener] = []
+
+
+def subscribe(listener: Listener) -> Callable[[], None]:
+    """Call the listener with every event from now on, whatever the log's level; the function returned ends it."""
+    _LISTENERS.append(listener)
+
+    def unsubscribe() -> None:
+        with suppress(ValueError):
+            _LISTENERS.remove(listener)
+
+    return unsubscribe
+
+
+def emit(event: str, *, level: int = logging.INFO, exc_info: BaseException | None = None, **fields: Any) -> None:
+    """Tell one event. Fields that are None are left out; numbers of milliseconds end in `_ms` or are called `ms`."""
     if event not in EVENTS:
         raise ValueError(f"unknown event {event!r}: add it to pipeline.telemetry.EVENTS")
+    known = {name: value for name, value in fields.items() if value is not None}
     if _LOGGER.isEnabledFor(level):
-        _LOGGER.log(level, event, extra={"fields": {k: v for k, v in fields.items() if v is not None}})
+        _LOGGER.log(level, event, exc_info=exc_info, extra={"fields": known})
+    for listener in tuple(_LISTENERS):
+        try:
+            listener(event, known)
+        except Exception:  # whoever counts must not harm what is counted
+            _LOGGER.warning("a listener failed", exc_info=True, extra={"fields": {"of": event}})
 
 
 class _JsonFormatter(logging.Formatter):

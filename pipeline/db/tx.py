@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection
+
+from pipeline.telemetry import emit
 
 Row = dict[str, Any]
 
@@ -28,12 +31,23 @@ class Tx:
         connection: SQLAlchemy's connection, for reads through the models.
     """
 
-    __slots__ = ("connection", "now", "postgres")
+    __slots__ = ("_events", "connection", "now", "postgres")
 
     def __init__(self, connection: Connection, now: int, *, postgres: bool) -> None:
         self.connection = connection
         self.now = now
         self.postgres = postgres
+        self._events: list[tuple[str, int, dict[str, Any]]] = []
+
+    def emit(self, event: str, *, level: int = logging.INFO, **fields: Any) -> None:
+        """Tell an event once the commit is done, and never if it is not: what is counted so is counted once."""
+        self._events.append((event, level, fields))
+
+    def tell(self) -> None:
+        """Tell what was to be told after the commit; the writer calls it."""
+        while self._events:
+            event, level, fields = self._events.pop(0)
+            emit(event, level=level, **fields)
 
     @property
     def for_update(self) -> str:
@@ -44,6 +58,15 @@ class Tx:
     def skip_locked(self) -> str:
         """Appended to a SELECT of work that others may be taking."""
         return " FOR UPDATE SKIP LOCKED" if self.postgres else ""
+
+    @property
+    def among(self) -> str:
+        """A condition on a column, whose parameter `ids` is `of(...)`: any number of values in one statement."""
+        return "= ANY(:ids)" if self.postgres else "IN (SELECT value FROM json_each(:ids))"
+
+    def of(self, ids: Sequence[str]) -> object:
+        """The values of `among`."""
+        return list(ids) if self.postgres else json.dumps(list(ids))
 
     def all(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
         """Run one statement and return its rows. Parameters are written `:name`."""

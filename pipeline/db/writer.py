@@ -136,6 +136,7 @@ class Writer:
                     raise ours from error
                 raise
             self._commit(connection)
+            tx.tell()
 
     def _connect(self) -> Connection:
         try:
