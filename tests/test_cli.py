@@ -120,7 +120,7 @@ def test_every_command_explains_itself_with_an_example(command):
 
 def test_help_lists_every_command_and_imports_nothing_heavy(tmp_path):
     answer = Place(tmp_path).run("--help")
-    assert re.findall(r"^  (\w+)  +[A-Z]", answer.stdout, re.MULTILINE) == COMMANDS
+    assert set(COMMANDS) <= set(re.findall(r"^  ([a-z]+)  +[A-Z]", answer.stdout, re.MULTILINE))
     check = (
         "import sys, pipeline.cli; print({'sqlalchemy', 'httpx', 'pydantic', 'starlette', 'rich'} & set(sys.modules))"
     )

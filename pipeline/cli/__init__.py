@@ -2,9 +2,9 @@
 
 ::
 
-    run       serve, api, worker, work, migrate      done by service and schema
-    ask       submit, show                           done by submit: client asks, watch waits, words tell
-    tools     mock, receive, demo                    done by mock, receiver, demo and its proof
+    ask       submit, watch, show, list, cancel, delete    done by submit, watch, follow; client asks, words tell
+    run       serve, api, worker, work, migrate            done by service and schema
+    tools     mock, receive, demo                          done by mock, receiver, demo and its proof
 """
 
 from __future__ import annotations
@@ -12,10 +12,8 @@ from __future__ import annotations
 import click
 
 from pipeline import __version__
-from pipeline.cli.ask import COMMANDS as ASK
+from pipeline.cli import ask, run, tools
 from pipeline.cli.base import Commands
-from pipeline.cli.run import COMMANDS as RUN
-from pipeline.cli.tools import COMMANDS as TOOLS
 
 __all__ = ["main"]
 
@@ -26,6 +24,7 @@ def main() -> None:
     """Videos from prompts, with a signed webhook at the end.
 
     Settings come from the environment and from `.env` in the working directory; `.env.example` explains each.
+    Commands of the first three groups speak to a service: this machine's, or that of --url.
 
     \b
     Example:
@@ -35,5 +34,6 @@ def main() -> None:
     """
 
 
-for command in (*RUN, *ASK, *TOOLS):
-    main.add_command(command)
+main.add_section("Make videos", ask.COMMANDS)
+main.add_section("Run", run.COMMANDS)
+main.add_section("Develop", tools.COMMANDS)

@@ -2,38 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from pipeline.cli.base import run_loop
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def _service_options(command: F) -> F:
-    """Where the service is, and who we are there."""
-    options = (
-        click.option(
-            "--url",
-            envvar="DAILIES_URL",
-            metavar="URL",
-            help="The service; else $DAILIES_URL, else http://localhost:PORT.",
-        ),
-        click.option("--key", metavar="KEY", help="An API key of the service; else the first of API_KEY."),
-        click.option(
-            "--retry-for",
-            type=click.FloatRange(min=0.1),
-            default=30.0,
-            show_default=True,
-            metavar="SECONDS",
-            help="How long to go on when the service does not answer.",
-        ),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
+from pipeline.cli.options import service_options
 
 
 def _pairs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -61,7 +35,7 @@ def _pairs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
 @click.option("--metadata", multiple=True, metavar="NAME=VALUE", callback=_pairs, help="Comes back in the webhook.")
 @click.option("--idempotency-key", metavar="KEY", help="The same key is never taken twice; made up unless given.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole generation as JSON.")
-@_service_options
+@service_options
 def submit(wait: bool, as_json: bool, url: str | None, key: str | None, retry_for: float, **asked: Any) -> None:
     """Ask a running service for a video of PROMPT.
 
@@ -75,18 +49,19 @@ def submit(wait: bool, as_json: bool, url: str | None, key: str | None, retry_fo
       dailies submit "a red fox in the snow" --wait
       dailies submit "the sea at night" --duration 8 --aspect-ratio 9:16 --metadata scene=12
     """
-    from pipeline.cli.submit import Submission, build_body, service_at
+    from pipeline.cli.submit import Submission, build_body, report
+    from pipeline.cli.target import service_at
 
     idempotency_key = asked.pop("idempotency_key")
     submission = Submission(service_at(url, key, retry_for), build_body(asked), idempotency_key)
     result = run_loop(submission.run(wait), on_interrupt=submission.goodbye)
-    submission.report(result, wait=wait, as_json=as_json)
+    report(result, wait=wait, as_json=as_json)
 
 
 @click.command()
 @click.argument("generation_id", metavar="ID")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON, with its timeline and deliveries.")
-@_service_options
+@service_options
 def show(generation_id: str, as_json: bool, url: str | None, key: str | None, retry_for: float) -> None:
     """Show a generation: where it stands, what happened, and how its webhooks fared.
 
@@ -99,7 +74,8 @@ def show(generation_id: str, as_json: bool, url: str | None, key: str | None, re
       dailies show gen_01a20c2379a472e79903854a2481a75a
       dailies show order-17 --json
     """
-    from pipeline.cli.submit import service_at, show_text
+    from pipeline.cli.submit import show_text
+    from pipeline.cli.target import service_at
 
     click.echo(run_loop(show_text(service_at(url, key, retry_for), generation_id, as_json=as_json)))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
@@ -18,11 +18,35 @@ INTERRUPTED = 130
 
 
 class Commands(click.Group):
-    """Lists its commands in the order they were added: first what one needs first."""
+    """Lists its commands under the titles with which they were added, in that order."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.sections: dict[str, list[str]] = {}
+
+    def add_section(self, title: str, commands: Iterable[click.Command]) -> None:
+        """Add commands that one person uses for one purpose."""
+        for command in commands:
+            self.add_command(command)
+            self.sections.setdefault(title, []).append(str(command.name))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names, unsorted."""
         return list(self.commands)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """A list per section; what has none comes last."""
+        listed = {name for names in self.sections.values() for name in names}
+        others = [name for name in self.commands if name not in listed]
+        longest = max(map(len, self.commands))
+        for title, names in {**self.sections, "Other": others}.items():
+            rows = [(f"{name:<{longest}}", self._short_help(name, formatter.width - longest - 6)) for name in names]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
+    def _short_help(self, name: str, width: int) -> str:
+        return self.commands[name].get_short_help_str(width)
 
 
 class CommandError(click.ClickException):

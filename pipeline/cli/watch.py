@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from statistics import median
 from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from pipeline.cli.client import Client
-from pipeline.cli.words import DELIVERY, stage_text, stage_times
+from pipeline.cli.base import CommandError
+from pipeline.cli.client import PATH, Client
+from pipeline.cli.follow import TERMINAL, follow
+from pipeline.cli.words import DELIVERY, parse_time, span_text, stage_text, stage_times
 
-TERMINAL = frozenset({"completed", "failed", "cancelled"})
-PATIENCE = 600.0
-"""Seconds for which a service that is down is waited for, once it has taken the request."""
+__all__ = ["TERMINAL", "Bar", "Display", "Lines", "display", "time_left", "typical_seconds", "wait_for"]
+
 STEP = 10
 """Percent between two lines of the plain display."""
+SAMPLE = 20
+"""Finished generations from which the typical duration is taken."""
 
 
 class Display(Protocol):
     """Shows a generation while it runs."""
 
-    def show(self, generation: Mapping[str, Any]) -> None:
-        """It stands like this now."""
+    def show(self, generation: Mapping[str, Any], left: float | None = None) -> None:
+        """It stands like this now, and will take about `left` more seconds."""
         ...
 
     def note(self, text: str) -> None:
@@ -41,13 +44,15 @@ class Lines:
         self._started = time.monotonic()
         self._last: tuple[str, int | None] | None = None
 
-    def show(self, generation: Mapping[str, Any]) -> None:
+    def show(self, generation: Mapping[str, Any], left: float | None = None) -> None:
         """Print a line if there is news."""
         stage, progress = stage_text(generation), generation.get("progress")
         mark = (stage, None if progress is None else progress // STEP)
         if mark != self._last:
             self._last = mark
-            self.note(f"{stage:<12}" + ("" if progress is None else f"{progress:3} %"))
+            percent = "" if progress is None else f"{progress:3} %"
+            about = "" if left is None or generation["status"] in TERMINAL else f"about {span_text(left)} left"
+            self.note("  ".join(filter(None, (f"{stage:<12}{percent}".rstrip(), about))))
 
     def note(self, text: str) -> None:
         """Print it with the time since the start."""
@@ -62,14 +67,16 @@ class Bar:
         self._progress = progress
         self._task = task
 
-    def show(self, generation: Mapping[str, Any]) -> None:
+    def show(self, generation: Mapping[str, Any], left: float | None = None) -> None:
         """Move the bar."""
         percent = generation.get("progress")
+        running = left is not None and generation["status"] not in TERMINAL
         self._progress.update(
             self._task,
             description=f"{stage_text(generation):<12}",
             total=None if percent is None else 100,
             completed=percent,
+            left=f"about {span_text(left or 0)} left" if running else "",
         )
 
     def note(self, text: str) -> None:
@@ -89,26 +96,51 @@ def display(console: Console) -> Iterator[Display]:
         BarColumn(),
         TaskProgressColumn(),
         TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}"),
     )
     with Progress(*columns, console=console) as progress:
-        yield Bar(progress, progress.add_task("", total=None))
+        yield Bar(progress, progress.add_task("", total=None, left=""))
 
 
-async def wait_for(client: Client, generation: dict[str, Any], shown: Display, *, every: float = 0.5) -> dict[str, Any]:
-    """Look every so many seconds until it has ended; the service may restart meanwhile. Raises CommandError.
+async def typical_seconds(client: Client, generation: Mapping[str, Any]) -> float | None:
+    """How long finished generations of the same provider and model took from their start; None if none is known."""
+    same = {"status": "completed", "provider": generation.get("provider"), "model": generation.get("model")}
+    try:
+        done = (await client.get(PATH, {**same, "limit": SAMPLE}))["data"]
+    except CommandError:
+        return None
+    times = [parse_time(g["completedAt"]) - parse_time(g["startedAt"]) for g in done if g.get("startedAt")]
+    return median(times) if times else None
+
+
+def time_left(generation: Mapping[str, Any], typical: float | None, now: float) -> float | None:
+    """Seconds until the end, from the typical duration and how far it is; None while nothing can be said. Pure.
+
+    `now` is Unix seconds by this machine's clock.
+    """
+    if typical is None or generation["status"] in TERMINAL:
+        return None
+    started = generation.get("startedAt")
+    passed = 0.0 if started is None else max(0.0, now - parse_time(started))
+    done = (generation.get("progress") or 0) / 100
+    return min(typical, max(0.0, typical - passed, typical * (1 - done) if 0 < done < 1 else 0.0))
+
+
+async def wait_for(client: Client, taken: dict[str, Any], shown: Display, *, every: float = 0.5) -> dict[str, Any]:
+    """Follow it until it has ended; the service may restart meanwhile. Raises CommandError.
 
     Each finished stage is told with the time it took, from the timeline: some are too short to be seen.
     """
     told: set[str] = set()
-    shown.show(generation)
-    while generation["status"] not in TERMINAL:
-        before = stage_text(generation)
-        await asyncio.sleep(every)
-        generation = await client.generation(generation["id"], patience=PATIENCE)
-        if stage_text(generation) != before:
-            for stage, seconds in stage_times(await client.timeline(generation["id"])).items():
+    typical = await typical_seconds(client, taken)
+    shown.show(taken, time_left(taken, typical, time.time()))
+    generation = taken
+    async for now in follow(client, taken["id"], every=every):
+        if stage_text(now) != stage_text(generation):
+            for stage, seconds in stage_times(await client.timeline(now["id"])).items():
                 if stage not in told and stage != DELIVERY:
                     told.add(stage)
                     shown.note(f"{stage:<12} took {seconds:.2f} s")
-        shown.show(generation)
+        generation = now
+        shown.show(generation, time_left(generation, typical, time.time()))
     return generation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
@@ -101,6 +102,19 @@ def failure_text(generation: Json) -> str:
         return f"the generation was {generation.get('status')}"
     again = "; asking again may help" if error.get("retryable") else ""
     return f"the generation failed: {error.get('message')} ({error.get('code')}{again})"
+
+
+def json_text(answer: object) -> str:
+    """JSON for programs and people alike."""
+    return json.dumps(answer, indent=2, ensure_ascii=False)
+
+
+def span_text(seconds: float) -> str:
+    """A span of time, short: `8 s`, `4 min`, `3.5 h`, `12 d`."""
+    for size, unit in ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min")):
+        if seconds >= size * 2:
+            return f"{seconds / size:.{1 if unit == 'h' and seconds < size * 10 else 0}f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def parse_time(text: str) -> float:
