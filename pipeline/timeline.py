@@ -8,19 +8,28 @@ from pipeline.db import Row, Tx
 
 
 def note(tx: Tx, generation: Row, event: str, **detail: object) -> None:
-    """Add one line. Details that are None are left out."""
+    """Add one line. Details that are None are left out.
+
+    The lines of one generation are committed in the order of their ids, so that who has seen one has seen all before
+    it: SQLite has one writer, PostgreSQL draws the id under a lock on the generation's row.
+    """
     known = {key: value for key, value in detail.items() if value is not None}
-    tx.insert(
-        "timeline",
-        {
-            "generation_id": generation["id"],
-            "tenant_id": generation["tenant_id"],
-            "run": generation["run"],
-            "at": tx.now,
-            "event": event,
-            "detail": json.dumps(known, default=str) if known else None,
-        },
-    )
+    line = {
+        "id": generation["id"],
+        "tenant": generation["tenant_id"],
+        "run": generation["run"],
+        "at": tx.now,
+        "event": event,
+        "detail": json.dumps(known, default=str) if known else None,
+    }
+    tx.run(_NOTE + (_IN_ORDER if tx.postgres else ""), line)
+
+
+_NOTE = (
+    "INSERT INTO timeline (generation_id, tenant_id, run, at, event, detail)"
+    " SELECT id, :tenant, :run, :at, :event, :detail FROM generation WHERE id = :id"
+)
+_IN_ORDER = " FOR NO KEY UPDATE"
 
 
 def read(tx: Tx, generation_id: str, *, after: int = 0, limit: int = 1000) -> list[Row]:
@@ -30,3 +39,16 @@ def read(tx: Tx, generation_id: str, *, after: int = 0, limit: int = 1000) -> li
         " ORDER BY id LIMIT :limit",
         {"id": generation_id, "after": after, "limit": limit},
     )
+
+
+def prune(tx: Tx, *, before: int, limit: int, dry: bool = False) -> int:
+    """Delete the oldest lines from before a time, or count them all."""
+    if dry:
+        return int(tx.value("SELECT count(*) FROM timeline WHERE at < :before", {"before": before}))
+    oldest = "SELECT id FROM (SELECT id, at FROM timeline ORDER BY id LIMIT :limit) AS oldest WHERE at < :before"
+    return tx.run(f"DELETE FROM timeline WHERE id IN ({oldest})", {"before": before, "limit": limit})
+
+
+def forget(tx: Tx, generation_id: str) -> None:
+    """Delete the lines of a generation."""
+    tx.run("DELETE FROM timeline WHERE generation_id = :id", {"id": generation_id})

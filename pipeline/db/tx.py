@@ -69,6 +69,11 @@ class Tx:
         """The values of `among`."""
         return list(ids) if self.postgres else json.dumps(list(ids))
 
+    def each(self, parameter: str) -> str:
+        """For FROM: the members of the JSON object `:parameter` as rows `key`, `value`; so many values, one
+        statement."""
+        return f"json_each_text(CAST(:{parameter} AS json))" if self.postgres else f"json_each(:{parameter})"
+
     def all(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
         """Run one statement and return its rows. Parameters are written `:name`."""
         text = _pyformat(sql) if self.postgres else sql
