@@ -50,6 +50,12 @@ class Generation(SQLModel, table=True):
             sqlite_where=text("expires_at IS NOT NULL AND expired_at IS NULL"),
         ),
         Index(
+            "generation_input",
+            "finished_at",
+            postgresql_where=text("input_key IS NOT NULL AND finished_at IS NOT NULL"),
+            sqlite_where=text("input_key IS NOT NULL AND finished_at IS NOT NULL"),
+        ),
+        Index(
             "generation_finished",
             "finished_at",
             postgresql_where=text("finished_at IS NOT NULL"),
@@ -100,6 +106,7 @@ class Generation(SQLModel, table=True):
     expires_at: int | None = _opt_big()
     expired_at: int | None = _opt_big()
     deleted_at: int | None = _opt_big()
+    redriven_at: int | None = _opt_big()
     traceparent: str | None = _opt_text()
 
 
@@ -290,6 +297,7 @@ class WebhookDelivery(SQLModel, table=True):
     next_at: int | None = _opt_big()
     finished_at: int | None = _opt_big()
     last_error: str | None = _opt_text()
+    error_code: str | None = _opt_text()
 
 
 class WebhookAttempt(SQLModel, table=True):

@@ -7,18 +7,27 @@ revision = "0002"
 down_revision = "0001"
 
 LIVE = "expires_at IS NOT NULL AND expired_at IS NULL"
+WITH_INPUT = "input_key IS NOT NULL AND finished_at IS NOT NULL"
 
 
 def upgrade() -> None:
-    for name in ("expires_at", "expired_at", "deleted_at"):
+    for name in ("expires_at", "expired_at", "deleted_at", "redriven_at"):
         op.add_column("generation", sa.Column(name, sa.BigInteger(), nullable=True))
     op.add_column("generation", sa.Column("traceparent", sa.Text(), nullable=True))
+    op.add_column("webhook_delivery", sa.Column("error_code", sa.Text(), nullable=True))
     op.create_index(
         "generation_expires",
         "generation",
         ["expires_at"],
         postgresql_where=sa.text(LIVE),
         sqlite_where=sa.text(LIVE),
+    )
+    op.create_index(
+        "generation_input",
+        "generation",
+        ["finished_at"],
+        postgresql_where=sa.text(WITH_INPUT),
+        sqlite_where=sa.text(WITH_INPUT),
     )
     op.create_table(
         "api_key",
