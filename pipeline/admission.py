@@ -12,7 +12,6 @@ import logging
 
 from pipeline.db import Row, Tx
 from pipeline.lifecycle import JobStatus
-from pipeline.telemetry import emit
 
 HEAD_START_MS = 60_000
 LOWEST_PRIORITY = 10
@@ -88,7 +87,7 @@ def pause(tx: Tx, lane: str, *, seconds: float, reason: str) -> None:
         " WHERE name = :name AND (paused_until IS NULL OR paused_until < :until)",
         {"name": lane, "until": tx.now + int(seconds * 1000), "reason": reason[:300]},
     )
-    emit("lane.paused", level=logging.WARNING, lane=lane, seconds=round(seconds, 1), reason=reason[:300])
+    tx.emit("lane.paused", level=logging.WARNING, lane=lane, seconds=round(seconds, 1), reason=reason[:300])
 
 
 def is_paused(tx: Tx, lane: str) -> bool:

@@ -9,8 +9,10 @@ intended.
 from __future__ import annotations
 
 import json
+import logging
 
 from pipeline.db import Row, Tx
+from pipeline.ids import border
 from pipeline.lifecycle import SubmissionOutcome
 from providers.base import ErrorCode, Operation, ProviderError, Recovery
 
@@ -44,6 +46,15 @@ def intend(tx: Tx, generation: Row, *, token: str, estimate_micros: int, recover
         on_conflict="DO NOTHING",
         returning="id",
     )
+    if row is not None:
+        tx.emit(
+            "submission.opened",
+            level=logging.DEBUG,
+            submission=token,
+            generation=generation["id"],
+            provider=generation["provider"],
+            estimate_micros=estimate_micros,
+        )
     return row is not None
 
 
@@ -148,11 +159,13 @@ def abandon(tx: Tx, token: str, error: ProviderError) -> None:
 
 def succeed(tx: Tx, token: str, cost_micros: int | None) -> None:
     """The provider finished the work; without a reported cost the estimate stands."""
-    tx.run(
+    closed = tx.all(
         "UPDATE submission SET outcome = 'succeeded', billed = 'yes', closed_at = :now,"
-        " cost_micros = coalesce(:cost, estimate_micros) WHERE token = :token AND outcome = 'accepted'",
+        " cost_micros = coalesce(:cost, estimate_micros) WHERE token = :token AND outcome = 'accepted'"
+        " RETURNING *",
         {"cost": cost_micros, "now": tx.now, "token": token},
     )
+    _tell_closed(tx, closed)
 
 
 def fail(tx: Tx, token: str, error: ProviderError, cost_micros: int | None = None) -> None:
@@ -175,19 +188,37 @@ def _close(
     only: str,
     cost_micros: int | None = None,
 ) -> None:
-    tx.update(
-        "submission",
+    closed = tx.all(
+        "UPDATE submission SET outcome = :outcome, billed = :billed, cost_micros = :cost, error_code = :code,"
+        f" error_message = :message, closed_at = :now WHERE token = :token AND {only} AND {_OPEN} RETURNING *",
         {
             "outcome": outcome,
             "billed": billed,
-            "cost_micros": cost_micros,
-            "error_code": error.code,
-            "error_message": error.message,
-            "closed_at": tx.now,
+            "cost": cost_micros,
+            "code": error.code,
+            "message": error.message,
+            "now": tx.now,
+            "token": token,
         },
-        f"token = :token AND {only} AND {_OPEN}",
-        {"token": token},
     )
+    _tell_closed(tx, closed)
+
+
+def _tell_closed(tx: Tx, rows: list[Row]) -> None:
+    """Money is counted by what is committed here, and by nothing else."""
+    for row in rows:
+        tx.emit(
+            "submission.closed",
+            level=logging.DEBUG,
+            submission=row["token"],
+            generation=row["generation_id"],
+            provider=row["provider"],
+            outcome=row["outcome"],
+            billed=row["billed"],
+            estimate_micros=row["estimate_micros"],
+            cost_micros=row["cost_micros"],
+            code=row["error_code"],
+        )
 
 
 def add_candidate(tx: Tx, token: str, operation_id: str) -> None:
@@ -198,3 +229,20 @@ def add_candidate(tx: Tx, token: str, operation_id: str) -> None:
         " WHERE token = :token AND operation_id IS NULL AND outcome IN ('intended', 'unknown')",
         {"operation_id": operation_id, "token": token},
     )
+
+
+_OLD = (
+    "id < :border AND closed_at < :before AND NOT EXISTS"
+    " (SELECT 1 FROM generation g WHERE g.id = submission.generation_id)"
+)
+
+
+def prune(tx: Tx, *, before: int, limit: int, dry: bool = False) -> int:
+    """Delete submissions that were closed before a time, or count them all; never those of a generation that is still
+    known, by which a redrive sees what was paid, and never open ones.
+    """
+    values = {"border": border("sub", before), "before": before, "limit": limit}
+    if dry:
+        return int(tx.value(f"SELECT count(*) FROM submission WHERE {_OLD}", values))
+    old = f"SELECT id FROM submission WHERE {_OLD} ORDER BY id LIMIT :limit"
+    return tx.run(f"DELETE FROM submission WHERE id IN ({old})", values)

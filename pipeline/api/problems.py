@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from pipeline.db import CommitUnknown, DatabaseBusy, DatabaseError, WriterFull
+from pipeline.telemetry import emit
 
 TITLES: dict[str, str] = {
     "unauthorized": "A key is needed",
@@ -138,8 +139,8 @@ async def handle(request: Request, error: Exception) -> Response:
     """Every exception as a problem. What nobody foresaw is logged with its trace, and shows nothing of itself."""
     problem = to_problem(error)
     if problem.status >= 500 and not isinstance(error, Problem | WriterFull | DatabaseBusy):
-        fields = {"request": request.scope.get("state", {}).get("request_id"), "error": type(error).__name__}
-        logging.getLogger("dailies").error("request.failed", exc_info=error, extra={"fields": fields})
+        request_id = request.scope.get("state", {}).get("request_id")
+        emit("request.failed", level=logging.ERROR, exc_info=error, request=request_id, error=type(error).__name__)
     return problem.response(request)
 
 

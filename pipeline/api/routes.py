@@ -133,6 +133,7 @@ def _log(scope: Scope, answered: list[int], started: float) -> None:
         request=scope["state"]["request_id"],
         method=scope["method"],
         path=_shown(scope["path"]),
+        route=getattr(scope.get("route"), "path", None),
         status=answered[0] if answered else None,
         problem=scope["state"].get("problem"),
         generation=scope["state"].get("generation"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +33,6 @@ from pipeline.outbound import Exchange
 from pipeline.outbox.endpoints import UNSET
 from pipeline.outbox.recording import Recorder
 from pipeline.queue import Claim, LeaseLost
-from pipeline.telemetry import emit
 from pipeline.turn import Report, Turn
 from webhooks.sender import Delivered, Gone, SendResult, build_headers, judge, send
 
@@ -129,6 +129,7 @@ class Outbox(Recorder):
                 "http_status": result.status,
                 "reason": result.reason,
                 "send_ms": result.ms,
+                "age_ms": max(0, self._clock.now_ms() - subject.delivery["created_at"]),
             },
         )
 
@@ -198,7 +199,7 @@ class Outbox(Recorder):
             {"now": tx.now, "reason": result.detail, "id": subject.endpoint["id"]},
         )
         if changed:
-            emit("webhook.disabled", level=30, endpoint=subject.endpoint["id"], detail=result.detail)
+            tx.emit("webhook.disabled", level=logging.WARNING, endpoint=subject.endpoint["id"], detail=result.detail)
 
 
 _STATE: dict[type, str] = {Complete: "delivered", DeadLetter: "dead", Cancel: "cancelled"}

@@ -14,6 +14,33 @@ from pipeline.outbox.endpoints import PER_REQUEST, lane_of, places
 from pipeline.schemas import generation_view
 from webhooks.events import TERMINAL, build_body
 
+_PHASES = (
+    ("wait_ms", "created_at", "started_at"),
+    ("submit_ms", "started_at", "accepted_at"),
+    ("generating_ms", "accepted_at", "generated_at"),
+    ("storing_ms", "generated_at", "finished_at"),
+    ("total_ms", "created_at", "finished_at"),
+)
+"""What a generation's times measure; a phase that was not gone through has none."""
+
+
+def ended_fields(tx: Tx, generation: Row) -> dict[str, object]:
+    """What `generation.ended` carries. Only a first run is measured: the others keep times of the runs before."""
+    times = {"finished_at": tx.now} | {name: at for name, at in generation.items() if at is not None}
+    measured = [
+        (name, times[end] - times[start])
+        for name, start, end in _PHASES
+        if start in times and end in times and (name != "storing_ms" or generation["status"] == "completed")
+    ]
+    return {
+        "generation": generation["id"],
+        "provider": generation["provider"],
+        "status": generation["status"],
+        "code": generation["error_code"] if generation["status"] == "failed" else None,
+        "run": generation["run"],
+        **({name: max(0, ms) for name, ms in measured} if generation["run"] == 1 else {}),
+    }
+
 
 class Recorder:
     """Records events.
@@ -65,6 +92,8 @@ class Recorder:
         )
         if inserted is None:
             return None
+        if event_type in TERMINAL:
+            tx.emit("generation.ended", **ended_fields(tx, generation))
         for place in wanted:
             self._address(tx, generation["tenant_id"], event_id, place)
         return event_id

@@ -74,8 +74,13 @@ class Runner:
         except DatabaseError as error:
             emit("turn.crashed", level=logging.WARNING, job=turn.claim.id, step=turn.claim.step, error=str(error))
         except Exception as error:
-            logging.getLogger("dailies").exception(
-                "turn.crashed", extra={"fields": {"job": turn.claim.id, "step": turn.claim.step, "error": repr(error)}}
+            emit(
+                "turn.crashed",
+                level=logging.ERROR,
+                exc_info=error,
+                job=turn.claim.id,
+                step=turn.claim.step,
+                error=repr(error),
             )
         finally:
             if self.running.get(turn.claim.id) is turn:

@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pipeline.db import Row
 from pipeline.lifecycle import Done, Failed, Fault, NotYet, Stopped
 from pipeline.media import InvalidMedia, Video, probe
+from pipeline.names import video_key
 from pipeline.spool import Spooled, SpoolFull, TooLarge
 from pipeline.storage import StorageError
 from pipeline.turn import Report, Turn
@@ -77,23 +77,19 @@ async def _keep(parts: Parts, turn: Turn, spooled: Spooled, operation: str | Non
         failed = Failed(fault, retryable=not last, exhausted=last)
         return Report(failed, patch={"operation": noted}, notes=[_failed_note(fault)])
     times["verify_ms"] = phases.lap()
-    key = video_key(generation)
+    key = video_key(generation["tenant_id"], generation["id"], token_of(generation))
     try:
         await parts.storage.put(key, spooled.path, content_type=CONTENT_TYPE, sha256=spooled.sha256, md5=spooled.md5)
     except StorageError as error:
         fault = Fault("storage_failed", str(error), retryable=True)
         return Report(Failed(fault, retryable=True), notes=[_failed_note(fault)])
     times["upload_ms"] = phases.lap()
-    return Report(Done(), patch=_columns(key, spooled, video), notes=[("stored", times)], fields=times)
+    fields = times | {"bytes": spooled.size}
+    return Report(Done(), patch=_columns(key, spooled, video), notes=[("stored", times)], fields=fields)
 
 
 def _failed_note(fault: Fault) -> tuple[str, dict[str, object]]:
     return ("store.failed", {"code": fault.code, "reason": fault.message})
-
-
-def video_key(generation: Row) -> str:
-    """Where the video of this submission goes; written once, so a late or doubled upload changes nothing."""
-    return f"{generation['tenant_id']}/{generation['id']}/{token_of(generation)}.mp4"
 
 
 def _columns(key: str, spooled: Spooled, video: Video) -> dict[str, object]:
