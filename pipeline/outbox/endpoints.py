@@ -18,12 +18,14 @@ UNSET = "WEBHOOK_URL is not set"
 def places(tx: Tx, generation: Row, event_type: str) -> list[Row]:
     """The endpoints of the tenant that want this type, and the request's own URL.
 
-    One that answered 410 still gets its deliveries: they end dead at once, listed, and can be sent again.
+    A tenant without an endpoint of its own has that of WEBHOOK_URL. One that answered 410 still gets its deliveries:
+    they end dead at once, listed, and can be sent again.
     """
     endpoints = tx.all(
-        "SELECT * FROM webhook_endpoint WHERE tenant_id = :tenant"
-        " AND (disabled_at IS NULL OR disabled_reason <> :unset)",
-        {"tenant": generation["tenant_id"], "unset": UNSET},
+        "SELECT * FROM webhook_endpoint WHERE (disabled_at IS NULL OR disabled_reason <> :unset)"
+        " AND (tenant_id = :tenant OR (id = :default AND NOT EXISTS"
+        " (SELECT 1 FROM webhook_endpoint own WHERE own.tenant_id = :tenant)))",
+        {"tenant": generation["tenant_id"], "unset": UNSET, "default": DEFAULT_ENDPOINT},
     )
     wanted = [row for row in endpoints if event_type in json.loads(row["events"])]
     if generation["webhook_url"]:

@@ -37,8 +37,9 @@ async def endpoint(db: Database) -> tuple[str, str | None]:
     return row["url"], row["disabled_reason"] if row["disabled_at"] is not None else None
 
 
-async def receivers(db: Database, event: str = "generation.completed") -> list[str]:
-    return [row["id"] for row in await db.read(lambda tx: places(tx, GENERATION, event))]
+async def receivers(db: Database, event: str = "generation.completed", tenant: str = "default") -> list[str]:
+    generation = GENERATION | {"tenant_id": tenant}
+    return [row["id"] for row in await db.read(lambda tx: places(tx, generation, event))]
 
 
 async def test_an_endpoint_that_answered_410_still_gets_deliveries(db: Database) -> None:
@@ -46,6 +47,29 @@ async def test_an_endpoint_that_answered_410_still_gets_deliveries(db: Database)
     await answer_gone(db)
     assert await receivers(db) == [DEFAULT_ENDPOINT]
     assert await receivers(db, "generation.progress") == []
+
+
+async def add_endpoint(db: Database, name: str, tenant: str) -> None:
+    row = {"id": name, "tenant_id": tenant, "url": URL, "events": '["generation.completed"]', "secret_ref": "settings"}
+    await db.write(lambda tx: tx.insert("webhook_endpoint", row | {"created_at": tx.now}))
+
+
+async def test_a_tenant_without_an_endpoint_of_its_own_has_that_of_the_settings(db: Database) -> None:
+    await set_url(db, URL)
+    await add_endpoint(db, "ep_acme", "acme")
+    await add_endpoint(db, "ep_ours", "default")
+    assert await receivers(db, tenant="globex") == [DEFAULT_ENDPOINT]
+    assert await receivers(db, tenant="acme") == ["ep_acme"]
+    assert sorted(await receivers(db)) == [DEFAULT_ENDPOINT, "ep_ours"]
+
+
+async def test_a_tenants_own_endpoint_stays_its_only_one_after_a_410(db: Database) -> None:
+    await set_url(db, URL)
+    await add_endpoint(db, "ep_acme", "acme")
+    await answer_gone(db)
+    assert await receivers(db, tenant="acme") == ["ep_acme"]
+    await set_url(db, None)
+    assert await receivers(db, tenant="globex") == []
 
 
 async def test_an_endpoint_that_is_not_set_gets_none(db: Database) -> None:
