@@ -26,7 +26,7 @@ from pipeline.ids import new_id
 from pipeline.keys import Signer, local_secret
 from pipeline.lifecycle import JobKind, RetryPolicy, Step
 from pipeline.links import Links
-from pipeline.maintenance import Maintenance
+from pipeline.maintenance import Keep, Maintenance
 from pipeline.models import DEFAULT_TENANT
 from pipeline.outbound import BadUrl, BlockedAddress, Outbound, check_url
 from pipeline.outbox import Outbox, set_default_endpoint
@@ -180,7 +180,7 @@ async def open_plant(settings: Settings) -> AsyncIterator[Plant]:
         spool = Spool(settings.data_dir / "spool", settings.spool_bytes)
         stack.callback(spool.close)
         providers = make_providers(settings, Clients(outbound.submit, outbound.calls, outbound.fetch))
-        links = Links(settings.base_url, settings.r2_public_url, secrets.signing, settings.link_lifetime)
+        links = Links(settings.base_url, settings.files_url, secrets.signing, settings.link_lifetime)
         outbox = make_outbox(settings, links, secrets, outbound, clock)
         identity = Identity(new_id("wrk", clock.now_ms()), socket.gethostname(), os.getpid(), __version__)
         doorbell = Doorbell(settings.data_dir / "wake", identity.id, db.change_probe())
@@ -315,6 +315,7 @@ def make_policies(settings: Settings) -> Policies:
         on_unknown=settings.on_unknown_submit,
         max_submissions=settings.max_submissions,
         lane_pause=settings.lane_pause,
+        keep_videos=settings.keep_videos,
     )
 
 
@@ -343,11 +344,27 @@ def make_worker(plant: Plant) -> Worker:
         turn_timeout=settings.turn_timeout,
         drain_timeout=settings.drain_timeout,
     )
-    maintenance = Maintenance(plant.db, plant.storage, plant.spool, plant.clock, keep=settings.prune_after)
+    maintenance = make_maintenance(plant)
     handlers: dict[JobKind, Handler] = {JobKind.GENERATION: make_workflow(plant), JobKind.DELIVERY: plant.outbox}
     return Worker(
         plant.db, plant.doorbell, handlers, limits, plant.identity, plant.clock, maintain=maintenance.run_if_due
     )
+
+
+def make_maintenance(plant: Plant) -> Maintenance:
+    """What keeps the house clean: everything that has been kept for its time goes."""
+    settings = plant.settings
+    keep = Keep(
+        videos=settings.keep_videos,
+        inputs=settings.keep_inputs,
+        generations=settings.keep_generations,
+        ledger=settings.keep_ledger,
+        jobs=settings.keep_jobs,
+        events=settings.keep_events,
+        timeline=settings.keep_timeline,
+        callbacks=settings.keep_callbacks,
+    )
+    return Maintenance(plant.db, plant.storage, plant.spool, plant.outbox, plant.clock, keep)
 
 
 def announce(plant: Plant, role: str, url: str | None = None) -> None:

@@ -3,6 +3,7 @@ file."""
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
@@ -75,7 +76,16 @@ class Settings(BaseSettings):
     slots_poll: int = Field(64, ge=1)
     slots_store: int = Field(8, ge=1)
     slots_deliver: int = Field(64, ge=1)
-    prune_after: float = Field(30 * 86400.0, ge=0)
+
+    # How long things are kept: seconds after their end, 0 is for ever
+    keep_videos: float = Field(0.0, ge=0)
+    keep_inputs: float = Field(30 * 86400.0, ge=0)
+    keep_generations: float = Field(0.0, ge=0)
+    keep_ledger: float = Field(0.0, ge=0)
+    keep_jobs: float = Field(30 * 86400.0, ge=0)
+    keep_events: float = Field(90 * 86400.0, ge=0)
+    keep_timeline: float = Field(90 * 86400.0, ge=0)
+    keep_callbacks: float = Field(30 * 86400.0, ge=0)
 
     # Webhooks
     webhook_url: str | None = "http://localhost:3000/api/webhooks/worker"
@@ -101,6 +111,7 @@ class Settings(BaseSettings):
     r2_bucket: str | None = None
     r2_endpoint_url: str | None = None
     r2_public_url: str | None = None
+    r2_prefix: str = ""
 
     @field_validator(
         "api_key",
@@ -162,8 +173,20 @@ class Settings(BaseSettings):
             raise ValueError("begins with sqlite:///path or postgresql://")
         return value
 
+    @field_validator("r2_prefix")
+    @classmethod
+    def _prefix(cls, value: str) -> str:
+        if value and not re.fullmatch(r"([A-Za-z0-9_-][A-Za-z0-9._-]*/)+", value):
+            raise ValueError("is a folder's name such as dailies/ with a / at its end")
+        return value
+
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
+        if self.keep_ledger and not 0 < self.keep_generations <= self.keep_ledger:
+            raise ValueError(
+                "KEEP_LEDGER needs a KEEP_GENERATIONS that is not longer: what was paid for a generation"
+                " is known at least as long as the generation"
+            )
         if self.poll_interval_max < self.poll_interval:
             raise ValueError("POLL_INTERVAL_MAX is below POLL_INTERVAL")
         r2 = {
@@ -181,6 +204,11 @@ class Settings(BaseSettings):
     def uses_r2(self) -> bool:
         """Files go to R2 (or another S3) once its four variables are set; else to `DATA_DIR/files`."""
         return self.r2_bucket is not None
+
+    @property
+    def files_url(self) -> str | None:
+        """Where what we store is published, if the bucket is public."""
+        return f"{self.r2_public_url.rstrip('/')}/{self.r2_prefix}" if self.r2_public_url else None
 
     @property
     def on_loopback(self) -> bool:

@@ -14,3 +14,8 @@ def new_id(prefix: str, now_ms: int, random: Random = os.urandom) -> str:
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
     return f"{prefix}_{value:032x}"
+
+
+def border(prefix: str, ms: int) -> str:
+    """What sorts behind every id that was made before this time, and before every later one."""
+    return f"{prefix}_{max(0, ms):012x}"

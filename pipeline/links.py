@@ -27,7 +27,7 @@ class Links:
     def of(self, row: Row) -> dict[str, str | None]:
         """A generation's own links."""
         here = f"{self._base}/api/generations/{row['id']}"
-        content = f"{here}/content" if row["status"] == "completed" else None
+        content = f"{here}/content" if row["status"] == "completed" and row["expired_at"] is None else None
         return {"self": here, "events": f"{here}/events", "cancel": f"{here}/cancel", "content": content}
 
     @property
@@ -39,14 +39,19 @@ class Links:
         """The path of a generation, for the `Location` header."""
         return f"/api/generations/{row['id']}"
 
-    def video(self, row: Row) -> str:
-        """A link that plays without a key: the public bucket, or our own `/content` with a token.
+    def video(self, row: Row) -> str | None:
+        """A link that plays without a key: the public bucket, or our own `/content` with a token; None once the video
+        has expired.
 
-        It is the same however often it is asked for, and outlives the last retry of a webhook.
+        It is the same however often it is asked for, and outlives the last retry of a webhook, unless the video ends
+        before. Then it ends at that time, too.
         """
+        if row["expired_at"] is not None:
+            return None
         if self._files:
             return f"{self._files}/{quote(row['video_key'])}"
-        expires = int(row["finished_at"] / 1000 + self._lifetime)
+        ends = row["expires_at"] or row["finished_at"] + self._lifetime * 1000
+        expires = int(ends / 1000)
         return f"{self._base}/api/generations/{row['id']}/content?token={self._videos.sign(row['id'], expires)}"
 
     def may_play(self, generation_id: str, token: str, now: float) -> bool:

@@ -30,6 +30,7 @@ class EventType(StrEnum):
     PROCESSING = "generation.processing"
     PROGRESS = "generation.progress"
     HELD = "generation.held"
+    EXPIRED = "generation.expired"
     TEST = "webhook.test"
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from pipeline import ledger, queue
+from pipeline import ledger, queue, rings
 from pipeline.api.auth import service_of
 from pipeline.api.body import read_body
 from pipeline.api.problems import Problem
@@ -57,21 +57,7 @@ def _keep(tx: Tx, ring_id: str, provider: str, token: str, ring: Callback) -> bo
     submission = ledger.by_token(tx, token)
     if submission is None or submission["provider"] != provider:
         return False
-    new = tx.insert(
-        "callback",
-        {
-            "id": ring_id,
-            "provider": provider,
-            "event_id": ring.event_id,
-            "token": token,
-            "operation_id": ring.operation_id,
-            "generation_id": submission["generation_id"],
-            "received_at": tx.now,
-        },
-        on_conflict="DO NOTHING",
-        returning="id",
-    )
-    if new is not None:
+    if rings.keep(tx, ring_id, submission, ring):
         if ring.operation_id is not None and submission["operation_id"] is None:
             ledger.add_candidate(tx, token, ring.operation_id)
         queue.wake(tx, JobKind.GENERATION, submission["generation_id"])

@@ -16,6 +16,7 @@ from pipeline.api.problems import Problem
 from pipeline.api.read import visible
 from pipeline.db import Row
 from pipeline.lifecycle import GenerationStatus
+from pipeline.schemas import iso
 from pipeline.storage import StorageError
 
 LINK_SECONDS = 3600
@@ -28,6 +29,9 @@ async def content(request: Request) -> Response:
     row = await visible(request, by_video_link=True)
     if row["status"] != GenerationStatus.COMPLETED:
         raise Problem(409, "not_ready", f"the generation is {row['status']}: there is no video")
+    ends = row["expired_at"] or row["expires_at"]
+    if ends is not None and ends <= service.clock.now_ms():
+        raise Problem(410, "video_gone", f"the video was kept until {iso(ends)}")
     path = service.storage.local_path(row["video_key"])
     if path is not None:
         return _file(request, path, row)

@@ -24,6 +24,7 @@ from pipeline.credentials import Scope
 from pipeline.db import NothingWritten, Row
 from pipeline.generations import Conflict, StoredImage
 from pipeline.ids import new_id
+from pipeline.names import input_key
 from pipeline.schemas import GenerationCreate, generation_view
 from pipeline.storage import StorageError
 
@@ -178,7 +179,7 @@ async def _store_image(service: Service, asked: _Asked, generation_id: str, imag
     mime = asked.body.parameters.image.mime_type
     assert mime is not None
     sha256 = await asyncio.to_thread(lambda: hashlib.sha256(image).hexdigest())
-    stored = StoredImage(f"inputs/{asked.tenant}/{generation_id}", sha256, mime)
+    stored = StoredImage(input_key(asked.tenant, generation_id), sha256, mime)
     with tempfile.TemporaryDirectory(prefix="dailies-") as folder:
         path = Path(folder) / "input"
         await asyncio.to_thread(path.write_bytes, image)

@@ -11,7 +11,7 @@ each place that wants it gets a delivery, which is a job of the same queue.
 """
 
 from pipeline.outbox.delivering import UNSET_SECONDS, Outbox
-from pipeline.outbox.ended import prune
+from pipeline.outbox.ended import forget, prune
 from pipeline.outbox.endpoints import DEFAULT_ENDPOINT, FROM_SETTINGS, PER_REQUEST, UNSET, set_default_endpoint
 from pipeline.outbox.reads import attempts, deliveries
 
@@ -24,6 +24,7 @@ __all__ = [
     "Outbox",
     "attempts",
     "deliveries",
+    "forget",
     "prune",
     "set_default_endpoint",
 ]

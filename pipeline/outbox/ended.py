@@ -1,18 +1,46 @@
-"""Deliveries that have ended: deleted after their time."""
+"""What was told long ago, or of a generation that goes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from pipeline import queue
 from pipeline.db import Tx
+from pipeline.ids import border
+from pipeline.lifecycle import JobKind
+
+_OLD = (
+    "id < :border AND NOT EXISTS (SELECT 1 FROM webhook_delivery d WHERE d.event_id = webhook_event.id"
+    " AND (d.finished_at IS NULL OR d.finished_at >= :before)) AND NOT EXISTS (SELECT 1 FROM generation g"
+    " WHERE g.id = webhook_event.generation_id AND g.finished_at IS NULL)"
+)
 
 
-def prune(tx: Tx, *, before: int, limit: int) -> int:
-    """Delete deliveries that ended well before a time, with their attempts. Events stay with their generation."""
-    old = tx.all(
-        "SELECT id FROM webhook_delivery WHERE finished_at IS NOT NULL AND finished_at < :before"
-        " AND state <> 'dead' ORDER BY finished_at LIMIT :limit",
-        {"before": before, "limit": limit},
-    )
-    for row in old:
-        tx.run("DELETE FROM webhook_attempt WHERE delivery_id = :id", row)
-        tx.run("DELETE FROM webhook_delivery WHERE id = :id", row)
+def prune(tx: Tx, *, before: int, limit: int, dry: bool = False) -> int:
+    """Delete events from before a time with their deliveries and attempts, or count them all.
+
+    What is still to be delivered stays, and what was delivered since that time.
+    """
+    values = {"border": border("evt", before), "before": before, "limit": limit}
+    if dry:
+        return int(tx.value(f"SELECT count(*) FROM webhook_event WHERE {_OLD}", values))
+    old = tx.all(f"SELECT id FROM webhook_event WHERE {_OLD} ORDER BY id LIMIT :limit", values)
+    _forget_events(tx, [row["id"] for row in old])
     return len(old)
+
+
+def forget(tx: Tx, generation_id: str) -> None:
+    """Delete everything that was told of a generation."""
+    events = tx.all("SELECT id FROM webhook_event WHERE generation_id = :id", {"id": generation_id})
+    _forget_events(tx, [row["id"] for row in events])
+
+
+def _forget_events(tx: Tx, events: Sequence[str]) -> None:
+    if not events:
+        return
+    sent = tx.all(f"SELECT id FROM webhook_delivery WHERE event_id {tx.among}", {"ids": tx.of(events)})
+    gone = [row["id"] for row in sent]
+    tx.run(f"DELETE FROM webhook_attempt WHERE delivery_id {tx.among}", {"ids": tx.of(gone)})
+    queue.forget(tx, JobKind.DELIVERY, gone)
+    tx.run(f"DELETE FROM webhook_delivery WHERE id {tx.among}", {"ids": tx.of(gone)})
+    tx.run(f"DELETE FROM webhook_event WHERE id {tx.among}", {"ids": tx.of(events)})

@@ -15,7 +15,7 @@ written only by whoever still holds both: `lock` says whether that is so, `ackno
 
 from pipeline.queue.claiming import RESCUES, claim, extend, next_due
 from pipeline.queue.decisions import acknowledge, drop, lock, release
-from pipeline.queue.ended import prune
+from pipeline.queue.ended import forget, prune
 from pipeline.queue.jobs import FAR_FUTURE, Claim, LeaseLost, NewJob, enqueue
 from pipeline.queue.signals import cancel_unstarted, request_cancel, wake
 from pipeline.queue.statistics import stats
@@ -32,6 +32,7 @@ __all__ = [
     "drop",
     "enqueue",
     "extend",
+    "forget",
     "lock",
     "next_due",
     "prune",

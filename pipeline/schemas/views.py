@@ -41,6 +41,8 @@ def generation_view(row: Row, links: Links) -> dict[str, Any]:
         "startedAt": iso(row["started_at"]),
         "completedAt": iso(row["finished_at"]),
         "cancelRequested": row["cancel_requested_at"] is not None,
+        "expiresAt": iso(row["expires_at"]),
+        "expired": row["expired_at"] is not None,
         "result": _result(row, links),
         "error": _error(row),
         "links": links.of(row),

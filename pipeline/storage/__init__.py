@@ -14,6 +14,7 @@ from pipeline.storage.base import (
     StorageDenied,
     StorageError,
     StorageUnavailable,
+    StoredObject,
 )
 from pipeline.storage.local import LocalStorage
 from pipeline.storage.s3 import S3Storage
@@ -37,6 +38,7 @@ __all__ = [
     "StorageDenied",
     "StorageError",
     "StorageUnavailable",
+    "StoredObject",
     "create_storage",
 ]
 
@@ -51,4 +53,4 @@ def create_storage(settings: Settings, client: httpx.AsyncClient) -> Storage:
         access_key_id=settings.r2_access_key_id,
         secret_access_key=settings.r2_secret_access_key.get_secret_value(),
     )
-    return S3Storage(account, client, public_url=settings.r2_public_url)
+    return S3Storage(account, client, public_url=settings.r2_public_url, prefix=settings.r2_prefix)

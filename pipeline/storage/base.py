@@ -14,6 +14,8 @@ Errors::
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -68,6 +70,15 @@ class InvalidKey(StorageError, ValueError):
     code = "invalid_key"
 
 
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """What a listing tells: `size` in bytes, `modified` in seconds since the epoch, by the storage's own clock."""
+
+    key: str
+    size: int
+    modified: float
+
+
 class Storage(Protocol):
     """Where files live. Every method raises InvalidKey for a bad key, and StorageUnavailable or StorageDenied."""
 
@@ -102,8 +113,15 @@ class Storage(Protocol):
     async def check(self) -> None:
         """Write, read and delete a small object. Raises StorageError whose message says what to do."""
 
-    async def abort_unfinished(self, older_than: float) -> int:
-        """Remove what interrupted puts left behind more than `older_than` seconds ago; how many there were."""
+    def keys(self, prefix: str = "") -> AsyncIterator[StoredObject]:
+        """Everything whose key begins with `prefix`, in no order, other people's objects included.
+
+        It is read in pages while it is gone through; what is put or deleted meanwhile may be missing or be there.
+        """
+
+    async def abort_unfinished(self, older_than: float, ours: Callable[[str], bool]) -> int:
+        """Remove what interrupted puts of keys that are `ours` left behind more than `older_than` seconds ago; how
+        many there were."""
 
     async def close(self) -> None:
         """Release threads and connections of its own."""

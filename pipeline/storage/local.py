@@ -6,8 +6,9 @@ import errno
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 
 from pipeline.storage.base import (
@@ -15,6 +16,7 @@ from pipeline.storage.base import (
     ObjectTooLarge,
     StorageDenied,
     StorageUnavailable,
+    StoredObject,
     valid_key,
 )
 from pipeline.storage.hashing import digest, expect
@@ -22,6 +24,7 @@ from pipeline.storage.source import CHUNK, Source
 from pipeline.storage.threads import Threads
 
 _PARTS = ".parts"
+_PAGE = 1000
 _CANNOT_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
@@ -78,8 +81,15 @@ class LocalStorage:
         """See `Storage.check`."""
         await self._threads.run(self._check)
 
-    async def abort_unfinished(self, older_than: float) -> int:
-        """See `Storage.abort_unfinished`."""
+    async def keys(self, prefix: str = "") -> AsyncIterator[StoredObject]:
+        """See `Storage.keys`."""
+        found = self._walk(prefix)
+        while page := await self._threads.run(lambda: list(islice(found, _PAGE))):
+            for stored in page:
+                yield stored
+
+    async def abort_unfinished(self, older_than: float, ours: Callable[[str], bool]) -> int:
+        """See `Storage.abort_unfinished`. What lies in `.parts` is all our own."""
         return await self._threads.run(self._sweep, self._clock() - older_than)
 
     async def close(self) -> None:
@@ -148,6 +158,19 @@ class LocalStorage:
                     raise StorageUnavailable(f"{self._root} does not give back what was written: check the disk")
             finally:
                 probe.unlink(missing_ok=True)
+
+    def _walk(self, prefix: str) -> Iterator[StoredObject]:
+        """All finished files; a folder that is gone or unreadable is as good as empty."""
+        for folder, _, names in os.walk(self._root):
+            inside = Path(folder).relative_to(self._root)
+            if inside.parts[:1] == (_PARTS,):
+                continue
+            for name in names:
+                key = (inside / name).as_posix()
+                if key.startswith(prefix):
+                    with suppress(FileNotFoundError):
+                        found = (self._root / key).stat()
+                        yield StoredObject(key, found.st_size, max(found.st_mtime, found.st_ctime))
 
     def _sweep(self, before: float) -> int:
         swept = 0

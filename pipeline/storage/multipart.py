@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -95,11 +95,12 @@ class Multipart:
         )
 
 
-def abort_older(client: S3Client, bucket: str, *, prefix: str, before: float) -> int:
-    """Abort the uploads under `prefix` that began before this time (seconds since the epoch); how many. Blocking."""
+def abort_older(client: S3Client, bucket: str, *, prefix: str, before: float, ours: Callable[[str], bool]) -> int:
+    """Abort the uploads under `prefix` that are `ours` by name and began before this time (seconds since the epoch);
+    how many. Blocking."""
     aborted = 0
     for key, upload, initiated in list(_unfinished(client, bucket, prefix)):
-        if initiated < before:
+        if initiated < before and ours(key):
             with suppress(client.exceptions.NoSuchUpload):  # completed, or aborted by another process
                 client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload)
                 aborted += 1

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
 import httpx
 
-from pipeline.storage.base import MAX_LINK_LIFETIME, IntegrityError, ObjectMissing, valid_key
+from pipeline.storage.base import MAX_LINK_LIFETIME, IntegrityError, ObjectMissing, StoredObject, valid_key
 from pipeline.storage.hashing import digest, expect
+from pipeline.storage.listing import list_page
 from pipeline.storage.multipart import Multipart, abort_older, part_size
 from pipeline.storage.repeat import Repeat
 from pipeline.storage.signer import Account, Signer
@@ -31,7 +33,7 @@ class S3Storage:
         account: endpoint, bucket and keys.
         client: carries the bytes; its transport and limits are the caller's.
         public_url: where the bucket is public, if it is; links are then plain and do not expire.
-        prefix: goes before every key, for a bucket that others use too: `abort_unfinished` touches nothing else.
+        prefix: goes before every key, for a bucket that others use too; nothing outside is listed or touched.
         single_up_to: bytes up to which a file goes in one request (S3 allows 5 GiB, a repetition costs all of it).
         smallest_part: bytes of a part of a larger file (S3 wants 5 MiB, R2 equal ones).
         at_once: parts of one file under way together.
@@ -137,9 +139,25 @@ class S3Storage:
             raise IntegrityError(f"the storage does not give back what was written to {name}")
         await self.delete(key)
 
-    async def abort_unfinished(self, older_than: float) -> int:
-        """See `Storage.abort_unfinished`. Without a prefix the bucket must be ours alone."""
-        work = partial(abort_older, prefix=self._prefix, before=self._clock() - older_than)
+    async def keys(self, prefix: str = "") -> AsyncIterator[StoredObject]:
+        """See `Storage.keys`. A thousand at a time."""
+        token: str | None = None
+        while True:
+            work = partial(list_page, prefix=self._prefix + prefix, token=token)
+            page, token = await self._repeat(partial(self._signer.call, work, f"list {self._prefix}{prefix}"))
+            for stored in page:
+                yield replace(stored, key=stored.key.removeprefix(self._prefix))
+            if token is None:
+                return
+
+    async def abort_unfinished(self, older_than: float, ours: Callable[[str], bool]) -> int:
+        """See `Storage.abort_unfinished`."""
+        work = partial(
+            abort_older,
+            prefix=self._prefix,
+            before=self._clock() - older_than,
+            ours=lambda name: ours(name.removeprefix(self._prefix)),
+        )
         return await self._signer.call(work, "abort unfinished uploads")
 
     async def close(self) -> None:

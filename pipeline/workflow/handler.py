@@ -105,6 +105,8 @@ class Workflow:
             return
         changed, event = _consequences(decision, tx.now)
         changed = {**report.patch, **changed}
+        if isinstance(decision, Complete):
+            changed["expires_at"] = self._parts.policies.expires_at(tx.now)
         if isinstance(decision, Fail | DeadLetter) and ledger.may_have_cost(tx, before["id"], before["run"]):
             changed["error_retryable"] = 0
         if event is None and _stepped(before, changed):

@@ -24,6 +24,7 @@ class Policies:
         submit_timeout: one paid call as a whole.
         late_answer: beyond submit_timeout, how long a process that was cut off may still take to write its answer.
         on_unknown: hold, fail or resubmit, once nothing more can be found out.
+        keep_videos: how long a video is kept after its completion; 0 is for ever.
     """
 
     submit_attempts: int
@@ -39,12 +40,17 @@ class Policies:
     on_unknown: str
     max_submissions: int
     lane_pause: float
+    keep_videos: float = 0.0
 
     def retry(self, step: Step) -> RetryPolicy:
         """How failures of a step are tried again. Polls are bounded by the deadline, not by a count."""
         attempts = {Step.SUBMIT: self.submit_attempts, Step.STORE: self.store_attempts}.get(step, NO_BOUND)
         cap = min(self.retry_max, 30.0) if step is Step.POLL else self.retry_max
         return RetryPolicy(attempts, self.retry_base, cap)
+
+    def expires_at(self, now_ms: int) -> int | None:
+        """When a video that is completed now will expire, in milliseconds."""
+        return now_ms + int(self.keep_videos * 1000) if self.keep_videos else None
 
     def first_poll(self, can: Capabilities) -> float:
         """Most of the usual duration passes before the first look."""

@@ -25,7 +25,7 @@ from pipeline.lifecycle import (
     move,
 )
 from pipeline.schemas import video_request
-from pipeline.storage import StorageError
+from pipeline.storage import ObjectMissing, StorageError
 from pipeline.turn import Report, Turn
 from pipeline.workflow.parts import Parts, fault_of, subject_of
 from providers import base
@@ -118,6 +118,8 @@ def operation_json(operation: Operation, token: str) -> str:
 async def input_image(parts: Parts, generation: Row) -> bytes | None:
     """The picture that came with the request as bytes, from storage. Raises StorageError."""
     if generation["input_key"] is None:
+        if generation["input_type"] is not None:
+            raise ObjectMissing("the picture of the request was kept for KEEP_INPUTS and is gone")
         return None
     return await parts.storage.read(generation["input_key"], parts.max_image_bytes)
 

@@ -186,7 +186,7 @@ HOT: list[tuple[str, Callable[[Tx], object], set[str]]] = [
     ("in_flight", lambda tx: admission.in_flight(tx, "provider:1"), {"job_pending", "job_processing"}),
     ("extend", lambda tx: queue.extend(tx, "w0", range(1, 50), 10.0), set()),
     ("wake", lambda tx: queue.wake(tx, JobKind.GENERATION, "ppoll7"), {"sqlite_autoindex_job_1"}),
-    ("prune", lambda tx: queue.prune(tx, kind=JobKind.GENERATION, before=1, limit=100), {"job_finished"}),
+    ("prune", lambda tx: queue.prune(tx, before=1, limit=100), {"job_finished"}),
     ("stats", queue.stats, {"job_waiting", "job_pending", "job_processing", "job_dead"}),
 ]
 

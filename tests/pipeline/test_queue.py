@@ -386,9 +386,9 @@ async def test_pruning_deletes_what_ended_long_ago_but_not_the_dead(db: Database
     border = await now(db) - 50_000
     late = next(found for found in await claim(db) if found.subject_id == "late")
     await finish(db, late, Complete())
-    assert await db.write(lambda tx: queue.prune(tx, kind=GENERATION, before=border, limit=10)) == 1
+    assert await db.write(lambda tx: queue.prune(tx, before=border, limit=10)) == 2
     left = await db.read(lambda tx: tx.all("SELECT subject_id FROM job ORDER BY subject_id"))
-    assert [row["subject_id"] for row in left] == ["alive", "dead", "late", "other"]
+    assert [row["subject_id"] for row in left] == ["alive", "dead", "late"]
 
 
 async def test_pruning_is_done_in_bites(db: Database, time: Time) -> None:
@@ -397,7 +397,7 @@ async def test_pruning_is_done_in_bites(db: Database, time: Time) -> None:
         await finish(db, held, Complete())
     time.passes(10)
     at = await now(db)
-    bites = [await db.write(lambda tx: queue.prune(tx, kind=GENERATION, before=at, limit=2)) for _ in range(4)]
+    bites = [await db.write(lambda tx: queue.prune(tx, before=at, limit=2)) for _ in range(4)]
     assert bites == [2, 2, 1, 0]
 
 

@@ -155,6 +155,7 @@ async def test_a_token_opens_one_video_for_a_time(tmp_path, complete, video):
 
 async def test_the_link_is_the_same_until_it_ends_and_follows_rotation():
     row = {"id": "gen_1", "finished_at": 1_000_000, "video_key": "default/gen_1/s.mp4", "status": "completed"}
+    row |= {"expires_at": None, "expired_at": None}
     old = Links("https://x.example", None, ["first"], 100)
     link = old.video(row)
     token = link.split("token=")[1]

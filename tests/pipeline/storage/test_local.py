@@ -65,9 +65,9 @@ async def test_what_a_crash_left_is_swept_once_old(tmp_path: Path) -> None:
     await local.check()
     part = tmp_path / "files" / ".parts" / "a.mp4.0011.part"
     part.write_bytes(b"half")
-    assert await local.abort_unfinished(3600) == 0
+    assert await local.abort_unfinished(3600, lambda _: True) == 0
     now += 7200
-    assert await local.abort_unfinished(3600) == 1
+    assert await local.abort_unfinished(3600, lambda _: True) == 1
     assert not part.exists()
     await local.close()
 

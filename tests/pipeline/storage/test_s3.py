@@ -144,7 +144,7 @@ async def test_a_put_that_is_cancelled_leaves_nothing_half(proxy, rclone, open_s
     await storage.close()
     after = open_s3(rclone, prefix=f"cancelled{size}/")
     assert await after.size(KEY) in ((None, size) if size < MIB else (None,))
-    assert await after.abort_unfinished(-3600) == 0
+    assert await after.abort_unfinished(-3600, lambda _: True) == 0
 
 
 @pytest.mark.anyio
@@ -222,9 +222,9 @@ async def test_unfinished_uploads_under_our_prefix_are_aborted_once_old(rclone, 
     for key in ("ours/a", "ours/b", "theirs/a"):
         await asyncio.to_thread(boto.create_multipart_upload, Bucket=rclone.bucket, Key=key)
     storage = open_s3(rclone, prefix="ours/")
-    assert await storage.abort_unfinished(3600) == 0
-    assert await open_s3(rclone, prefix="ours/", clock=lambda: time.time() + 7200).abort_unfinished(3600) == 2
-    assert await storage.abort_unfinished(-3600) == 0
+    assert await storage.abort_unfinished(3600, lambda _: True) == 0
+    assert await open_s3(rclone, prefix="ours/", clock=lambda: time.time() + 7200).abort_unfinished(3600, lambda _: True) == 2
+    assert await storage.abort_unfinished(-3600, lambda _: True) == 0
     left = await asyncio.to_thread(boto.list_multipart_uploads, Bucket=rclone.bucket)
     assert [upload["Key"] for upload in left["Uploads"]] == ["theirs/a"]
 
