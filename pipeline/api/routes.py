@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pipeline.api import callbacks, content, create, problems, read, status
+from pipeline.api import callbacks, content, create, problems, read, reference, status
 from pipeline.api.auth import needs_key
 from pipeline.api.gate import PROBES, refusal
 from pipeline.api.problems import Problem
@@ -50,6 +50,8 @@ def create_api(service: Service, lifespan: Lifespan | None = None) -> Starlette:
             Route("/api/queue/status", status.queue_status),
             Route("/callbacks/{provider}/{token}", callbacks.callback, methods=["POST"]),
             Route("/problems/{code}", problems.explain),
+            Route("/openapi.json", reference.openapi),
+            Route("/docs", reference.docs),
             Route("/healthz", status.healthz),
             Route("/readyz", status.readyz),
         ],
