@@ -4,6 +4,7 @@
 
     ask       submit, watch, show, list, cancel, delete    done by submit, watch, follow; client asks, words tell
     run       serve, api, worker, work, migrate            done by service and schema
+    keys      create, list, revoke                         done by itself
     tools     mock, receive, demo                          done by mock, receiver, demo and its proof
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 import click
 
 from pipeline import __version__
-from pipeline.cli import ask, run, tools
+from pipeline.cli import ask, keys, run, tools
 from pipeline.cli.base import Commands
 
 __all__ = ["main"]
@@ -36,4 +37,5 @@ def main() -> None:
 
 main.add_section("Make videos", ask.COMMANDS)
 main.add_section("Run", run.COMMANDS)
+main.add_section("Keys", keys.COMMANDS)
 main.add_section("Develop", tools.COMMANDS)
