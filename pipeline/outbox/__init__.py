@@ -4,16 +4,18 @@ each place that wants it gets a delivery, which is a job of the same queue.
 ::
 
     endpoints    where events go
+    addressing   a delivery to one place, also once more
     recording    an event and its deliveries, in the caller's transaction
     delivering   one attempt per turn of a delivery
     reads        deliveries as people look at them
     ended        what has ended
 """
 
+from pipeline.outbox.addressing import BodyForgotten, redeliver, revive
 from pipeline.outbox.delivering import UNSET_SECONDS, Outbox
-from pipeline.outbox.ended import forget, prune
+from pipeline.outbox.ended import forget, forget_bodies, prune
 from pipeline.outbox.endpoints import DEFAULT_ENDPOINT, FROM_SETTINGS, PER_REQUEST, UNSET, set_default_endpoint
-from pipeline.outbox.reads import attempts, deliveries
+from pipeline.outbox.reads import DeliveryFilter, attempts, deliveries, delivery, delivery_page
 
 __all__ = [
     "DEFAULT_ENDPOINT",
@@ -21,10 +23,17 @@ __all__ = [
     "PER_REQUEST",
     "UNSET",
     "UNSET_SECONDS",
+    "BodyForgotten",
+    "DeliveryFilter",
     "Outbox",
     "attempts",
     "deliveries",
+    "delivery",
+    "delivery_page",
     "forget",
+    "forget_bodies",
     "prune",
+    "redeliver",
+    "revive",
     "set_default_endpoint",
 ]

@@ -30,6 +30,7 @@ from pipeline.lifecycle import (
 )
 from pipeline.links import Links
 from pipeline.outbound import Exchange
+from pipeline.outbox.ended import forget_told
 from pipeline.outbox.endpoints import UNSET
 from pipeline.outbox.recording import Recorder
 from pipeline.queue import Claim, LeaseLost
@@ -158,17 +159,24 @@ class Outbox(Recorder):
         number = subject.delivery["attempts"] + 1
         values: dict[str, object] = {"state": _STATE.get(type(decision), "pending"), "next_at": None}
         if isinstance(result, SendResult):
-            values |= {"attempts": number, "last_error": None if judge(result) == Delivered() else result.detail}
+            went = judge(result) == Delivered()
+            values |= {
+                "attempts": number,
+                "last_error": None if went else result.detail,
+                "error_code": None if went else f"webhook_{result.reason}",
+            }
             self._insert_attempt(tx, subject, number, result)
             if judge(result) == Gone():
                 self._disable(tx, subject, result)
         elif isinstance(decision, DeadLetter):
-            values["last_error"] = decision.fault.message
+            values |= {"last_error": decision.fault.message, "error_code": decision.fault.code}
         if values["state"] == "pending":
             values["next_at"] = tx.value("SELECT scheduled_for FROM job WHERE id = :id", {"id": turn.claim.id})
         else:
             values["finished_at"] = tx.now
         tx.update("webhook_delivery", values, "id = :id", {"id": subject.delivery["id"]})
+        if values["state"] != "pending":
+            forget_told(tx, subject.event["generation_id"], subject.event["id"])
 
     def _insert_attempt(self, tx: Tx, subject: _Subject, number: int, result: SendResult) -> None:
         tx.insert(

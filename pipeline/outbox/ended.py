@@ -35,6 +35,34 @@ def forget(tx: Tx, generation_id: str) -> None:
     _forget_events(tx, [row["id"] for row in events])
 
 
+def forget_bodies(tx: Tx, generation_id: str) -> None:
+    """Blank what the events of a generation said and what was answered, once nothing of it is to be delivered.
+
+    What still is to go out keeps its body until then: see `forget_told`.
+    """
+    tx.run(
+        f"UPDATE webhook_event SET body = '' WHERE generation_id = :id AND {_TOLD}",
+        {"id": generation_id},
+    )
+    tx.run(
+        "UPDATE webhook_attempt SET response = NULL WHERE delivery_id IN (SELECT d.id FROM webhook_delivery d"
+        " JOIN webhook_event e ON e.id = d.event_id WHERE e.generation_id = :id)",
+        {"id": generation_id},
+    )
+
+
+def forget_told(tx: Tx, generation_id: str, event_id: str) -> None:
+    """The same for one event whose last delivery has just ended, if its generation was deleted meanwhile."""
+    tx.run(
+        f"UPDATE webhook_event SET body = '' WHERE id = :event AND {_TOLD} AND EXISTS"
+        " (SELECT 1 FROM generation g WHERE g.id = :id AND g.deleted_at IS NOT NULL)",
+        {"event": event_id, "id": generation_id},
+    )
+
+
+_TOLD = "NOT EXISTS (SELECT 1 FROM webhook_delivery d WHERE d.event_id = webhook_event.id AND d.finished_at IS NULL)"
+
+
 def _forget_events(tx: Tx, events: Sequence[str]) -> None:
     if not events:
         return

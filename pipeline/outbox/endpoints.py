@@ -42,6 +42,16 @@ def lane_of(place: Row) -> str:
     return f"endpoint:{place['id']}"
 
 
+def enable(tx: Tx, endpoint_id: str, tenant: str | None) -> None:
+    """Open an endpoint that a 410 had switched off. `tenant` must own it, unless it is None: the operator's word."""
+    owned, values = ("", {}) if tenant is None else (" AND tenant_id = :tenant", {"tenant": tenant})
+    tx.run(
+        "UPDATE webhook_endpoint SET disabled_at = NULL, disabled_reason = NULL WHERE id = :id"
+        f" AND disabled_reason <> :unset{owned}",
+        {"id": endpoint_id, "unset": UNSET} | values,
+    )
+
+
 def set_default_endpoint(tx: Tx, *, url: str | None, events: Sequence[str], tenant: str) -> None:
     """Make WEBHOOK_URL the tenant's default endpoint, or switch that off when it is unset.
 

@@ -2,16 +2,56 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from pipeline.db import Row, Tx
+
+_DELIVERY = (
+    "SELECT d.*, e.type, e.generation_id, coalesce(d.url, p.url) AS target FROM webhook_delivery d"
+    " JOIN webhook_event e ON e.id = d.event_id LEFT JOIN webhook_endpoint p ON p.id = d.endpoint_id"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryFilter:
+    """What a list of deliveries is narrowed to. `tenant` None means all; `since` in milliseconds since 1970."""
+
+    tenant: str | None = None
+    endpoint: str | None = None
+    state: str | None = None
+    event_type: str | None = None
+    generation_id: str | None = None
+    since: int | None = None
+
+
+def delivery(tx: Tx, tenant: str | None, delivery_id: str) -> Row | None:
+    """One delivery with its event's `type`, `generation_id` and the `target` URL; bound to a tenant unless None."""
+    where, values = " WHERE d.id = :id", {"id": delivery_id}
+    if tenant is not None:
+        where, values = f"{where} AND d.tenant_id = :tenant", values | {"tenant": tenant}
+    return tx.one(_DELIVERY + where, values)
+
+
+def delivery_page(tx: Tx, narrowed: DeliveryFilter, *, limit: int, after: str | None = None) -> list[Row]:
+    """Up to `limit` deliveries behind the id `after`, newest first."""
+    given = {
+        "d.tenant_id = :tenant": ("tenant", narrowed.tenant),
+        "d.endpoint_id = :endpoint": ("endpoint", narrowed.endpoint),
+        "d.state = :state": ("state", narrowed.state),
+        "e.type = :type": ("type", narrowed.event_type),
+        "e.generation_id = :generation": ("generation", narrowed.generation_id),
+        "d.created_at >= :since": ("since", narrowed.since),
+        "d.id < :after": ("after", after),
+    }
+    found = {condition: pair for condition, pair in given.items() if pair[1] is not None}
+    where = " WHERE " + " AND ".join(found) if found else ""
+    values: dict[str, object] = dict(found.values())
+    return tx.all(f"{_DELIVERY}{where} ORDER BY d.id DESC LIMIT :limit", values | {"limit": limit})
 
 
 def deliveries(tx: Tx, generation_id: str) -> list[Row]:
     """The deliveries of a generation's events, oldest first, with their type."""
-    return tx.all(
-        "SELECT d.*, e.type FROM webhook_delivery d JOIN webhook_event e ON e.id = d.event_id"
-        " WHERE e.generation_id = :id ORDER BY d.id",
-        {"id": generation_id},
-    )
+    return tx.all(f"{_DELIVERY} WHERE e.generation_id = :id ORDER BY d.id", {"id": generation_id})
 
 
 def attempts(tx: Tx, delivery_id: str) -> list[Row]:

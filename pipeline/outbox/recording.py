@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from pipeline import queue
 from pipeline.db import Row, Tx
 from pipeline.ids import new_id
-from pipeline.lifecycle import JobKind, RetryPolicy, Step
+from pipeline.lifecycle import RetryPolicy
 from pipeline.links import Links
-from pipeline.outbox.endpoints import PER_REQUEST, lane_of, places
+from pipeline.outbox.addressing import address
+from pipeline.outbox.endpoints import places
 from pipeline.schemas import generation_view
 from webhooks.events import TERMINAL, build_body
 
@@ -94,28 +94,14 @@ class Recorder:
             return None
         if event_type in TERMINAL:
             tx.emit("generation.ended", **ended_fields(tx, generation))
-        for place in wanted:
-            self._address(tx, generation["tenant_id"], event_id, place)
-        return event_id
-
-    def _address(self, tx: Tx, tenant: str, event_id: str, place: Row) -> None:
-        delivery_id = new_id("dlv", tx.now, self._random)
         first = self._policy.schedule[0] if self._policy.schedule else 0.0
-        tx.insert(
-            "webhook_delivery",
-            {
-                "id": delivery_id,
-                "tenant_id": tenant,
-                "event_id": event_id,
-                "endpoint_id": place["id"],
-                "url": place["url"] if place["id"] == PER_REQUEST else None,
-                "secret_ref": place["secret_ref"],
-                "redelivery": 0,
-                "state": "pending",
-                "attempts": 0,
-                "created_at": tx.now,
-                "next_at": tx.now + int(first * 1000),
-            },
-        )
-        job = queue.NewJob(JobKind.DELIVERY, delivery_id, tenant, lane_of(place), Step.DELIVER, delay=first)
-        queue.enqueue(tx, job)
+        for place in wanted:
+            address(
+                tx,
+                tenant=generation["tenant_id"],
+                event_id=event_id,
+                place=place,
+                delay=first,
+                random=self._random,
+            )
+        return event_id

@@ -9,11 +9,13 @@ written only by whoever still holds both: `lock` says whether that is so, `ackno
     claiming      who takes it, and for how long
     decisions     what follows from a turn
     signals       news and cancels
+    dead          dead letters, and what sets a job going again
     ended         what has ended
     statistics    counts
 """
 
 from pipeline.queue.claiming import RESCUES, claim, extend, next_due
+from pipeline.queue.dead import DeadFilter, Place, dead, dead_groups, hold, redrive
 from pipeline.queue.decisions import acknowledge, drop, lock, release
 from pipeline.queue.ended import forget, prune
 from pipeline.queue.jobs import FAR_FUTURE, Claim, LeaseLost, NewJob, enqueue
@@ -24,18 +26,24 @@ __all__ = [
     "FAR_FUTURE",
     "RESCUES",
     "Claim",
+    "DeadFilter",
     "LeaseLost",
     "NewJob",
+    "Place",
     "acknowledge",
     "cancel_unstarted",
     "claim",
+    "dead",
+    "dead_groups",
     "drop",
     "enqueue",
     "extend",
     "forget",
+    "hold",
     "lock",
     "next_due",
     "prune",
+    "redrive",
     "release",
     "request_cancel",
     "stats",
