@@ -87,7 +87,14 @@ def pause(tx: Tx, lane: str, *, seconds: float, reason: str) -> None:
         " WHERE name = :name AND (paused_until IS NULL OR paused_until < :until)",
         {"name": lane, "until": tx.now + int(seconds * 1000), "reason": reason[:300]},
     )
-    tx.emit("lane.paused", level=logging.WARNING, lane=lane, seconds=round(seconds, 1), reason=reason[:300])
+    tx.emit(
+        "lane.paused",
+        level=logging.WARNING,
+        lane=lane,
+        kind=lane.partition(":")[0],
+        seconds=round(seconds, 1),
+        reason=reason[:300],
+    )
 
 
 def is_paused(tx: Tx, lane: str) -> bool:

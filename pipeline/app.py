@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from starlette.applications import Starlette
 
 from pipeline import __version__, credentials
-from pipeline.api import KeyRing, Service, create_api
+from pipeline.api import Broadcaster, KeyRing, Service, create_api
 from pipeline.clock import Clock
 from pipeline.config import LOOPBACK_HOSTS, Settings, SettingsError
 from pipeline.db import Database, DatabaseError
@@ -28,9 +28,11 @@ from pipeline.lifecycle import JobKind, RetryPolicy, Step
 from pipeline.links import Links
 from pipeline.maintenance import Keep, Maintenance
 from pipeline.models import DEFAULT_TENANT
+from pipeline.observed import Observed
 from pipeline.outbound import BadUrl, BlockedAddress, Outbound, check_url
 from pipeline.outbox import Outbox, set_default_endpoint
 from pipeline.spool import Spool
+from pipeline.statistics import Statistics, catalog, process_gauges
 from pipeline.storage import Storage, create_storage
 from pipeline.telemetry import emit
 from pipeline.turn import Handler
@@ -75,6 +77,7 @@ class Plant:
     callbacks: Signer
     doorbell: Doorbell
     identity: Identity
+    statistics: Statistics
 
 
 def resolve_secrets(settings: Settings) -> Secrets:
@@ -154,9 +157,10 @@ def make_providers(settings: Settings, clients: Clients) -> dict[str, Provider]:
     if settings.provider is None:
         raise SettingsError("PROVIDER is not set; for development `cp .env.example .env` chooses the mock")
     try:
-        return {settings.provider: create_provider(settings.provider, clients, options.get(settings.provider, {}))}
+        made = create_provider(settings.provider, clients, options.get(settings.provider, {}))
     except ValueError as error:
         raise SettingsError(f"PROVIDER: {error}") from None
+    return {settings.provider: Observed(made)}
 
 
 @asynccontextmanager
@@ -186,6 +190,9 @@ async def open_plant(settings: Settings) -> AsyncIterator[Plant]:
         doorbell = Doorbell(settings.data_dir / "wake", identity.id, db.change_probe())
         doorbell.open()
         stack.callback(doorbell.close)
+        statistics = make_statistics(settings, db, spool, identity)
+        stack.push_async_callback(statistics.close)
+        stack.callback(asyncio.create_task(statistics.keep()).cancel)
         await db.write(
             lambda tx: set_default_endpoint(
                 tx, url=settings.webhook_url, events=settings.webhook_events, tenant=DEFAULT_TENANT
@@ -206,6 +213,7 @@ async def open_plant(settings: Settings) -> AsyncIterator[Plant]:
             callbacks=Signer(secrets.signing, "callback"),
             doorbell=doorbell,
             identity=identity,
+            statistics=statistics,
         )
 
 
@@ -229,6 +237,16 @@ def make_outbox(settings: Settings, links: Links, secrets: Secrets, outbound: Ou
         timeout=settings.webhook_timeout,
         clock=clock,
         uniform=random.random,
+    )
+
+
+def make_statistics(settings: Settings, db: Database, spool: Spool, identity: Identity) -> Statistics:
+    """What counts the events of this process, and writes the figures down."""
+    return Statistics(
+        db,
+        f"{identity.host}:{identity.pid}",
+        gauges=lambda: process_gauges(spool.used(), settings.spool_bytes, settings.data_dir),
+        sources={catalog.COMMITS.name: lambda: float(db.commits)},
     )
 
 
@@ -274,6 +292,8 @@ def make_api(plant: Plant) -> Starlette:
                 lambda: plant.db.read(credentials.exists),
             ),
             key_rate=settings.key_rate_per_minute,
+            broadcaster=Broadcaster(plant.db, plant.links, settings.max_watchers),
+            cors_origins=settings.cors_origins,
         )
     )
 
