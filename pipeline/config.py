@@ -45,6 +45,8 @@ class Settings(BaseSettings):
     api_key: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     secret_key: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     key_rate_per_minute: int = Field(600, ge=0, le=1_000_000)
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    max_watchers: int = Field(500, ge=0)
     max_body_bytes: int = Field(30_000_000, ge=1_000)
 
     # Providers
@@ -120,6 +122,7 @@ class Settings(BaseSettings):
         "webhook_events",
         "webhook_hosts",
         "webhook_schedule",
+        "cors_origins",
         mode="before",
     )
     @classmethod
@@ -164,6 +167,17 @@ class Settings(BaseSettings):
     def _url(cls, value: str | None) -> str | None:
         if value is not None and not (value.startswith(("http://", "https://")) and urlsplit(value).hostname):
             raise ValueError("is no URL: it begins with http:// or https:// and names a host")
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        """As browsers write them, since that is what they are compared with."""
+        for origin in value:
+            if origin != "*" and not re.fullmatch(r"https?://(\[[0-9a-f:]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?", origin):
+                raise ValueError(
+                    f"{origin!r} is no origin such as https://app.example.com, in lower case, without a path"
+                )
         return value
 
     @field_validator("database_url")

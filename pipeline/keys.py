@@ -44,6 +44,11 @@ class Signer:
             return False
         return any(hmac.compare_digest(mac, self._mac(key, subject, expires)) for key in self._keys)
 
+    @staticmethod
+    def ends(token: str) -> int:
+        """When a token that was verified ends (Unix seconds)."""
+        return int(token.partition("-")[0], 16)
+
     def seal(self, subject: str) -> str:
         """The subject with a proof that we handed it out; it does not end."""
         return f"{subject}.{self._mac(self._keys[0], subject, 0)}"

@@ -62,6 +62,10 @@ class Links:
         """Whether a token opens everything about this one generation: a read token, made for a browser."""
         return self._readers.verify(generation_id, token, now)
 
+    def token_ends(self, token: str) -> int:
+        """When a token that opened something ends (Unix seconds)."""
+        return self._readers.ends(token)
+
     def read_token(self, generation_id: str, expires: int) -> str:
         """A token that opens this one generation until `expires` (Unix seconds)."""
         return self._readers.sign(generation_id, expires)

@@ -38,6 +38,8 @@ EVENTS: dict[str, str] = {
     "callback.received": "a provider rang",
     "callback.refused": "a callback was not what its provider sends",
     "maintenance.done": "one round of pruning and sweeping",
+    "watch.dropped": "one who watched a generation did not read for long, and was let go",
+    "watch.failed": "those who watch could not be told what is new; it is tried again",
     "webhook.disabled": "an endpoint answered 410 and is switched off",
 }
 

@@ -45,6 +45,7 @@ TITLES: dict[str, str] = {
     "range_not_satisfiable": "The range is outside the file",
     "storage_unavailable": "The storage cannot be reached",
     "overloaded": "Too much is waiting",
+    "too_many_watchers": "Too many are watching",
     "database_unavailable": "The database cannot be reached",
     "commit_unknown": "The answer of the database was lost",
     "callback_refused": "The callback is not what the provider sends",

@@ -1,4 +1,4 @@
-"""Reading and cancelling generations: one, a page of them, its timeline."""
+"""Reading and cancelling generations: one, a page of them."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from pipeline import generations, timeline
+from pipeline import generations
 from pipeline.api.auth import CHALLENGE, require, service_of
 from pipeline.api.problems import Problem
 from pipeline.credentials import Scope
 from pipeline.db import Row
 from pipeline.generations import Filters
 from pipeline.lifecycle import TERMINAL, GenerationStatus
-from pipeline.outbox import attempts, deliveries
-from pipeline.schemas import generation_view, iso, timeline_view
+from pipeline.schemas import generation_view
 
 PATH = "/api/generations"
 MAX_PAGE = 100
@@ -191,42 +190,3 @@ async def cancel(request: Request) -> Response:
         raise Problem(404, "not_found", f"there is no generation {reference!r}")
     service.wake()
     return JSONResponse(generation_view(row, service.links), 200 if row["status"] in TERMINAL else 202)
-
-
-async def events(request: Request) -> Response:
-    """`GET /api/generations/{id}/events`: what happened so far, and how its webhooks fared."""
-    service = service_of(request)
-    row = await visible(request)
-    lines = await service.db.read(lambda tx: timeline.read(tx, row["id"]))
-    sent = await service.db.read(lambda tx: [(d, attempts(tx, d["id"])) for d in deliveries(tx, row["id"])])
-    body = {
-        "object": "timeline",
-        "id": row["id"],
-        "data": [timeline_view(line) for line in lines],
-        "deliveries": [_delivery_view(delivery, tries) for delivery, tries in sent],
-    }
-    return JSONResponse(body)
-
-
-def _delivery_view(delivery: Row, tries: list[Row]) -> dict[str, object]:
-    return {
-        "id": delivery["id"],
-        "eventId": delivery["event_id"],
-        "type": delivery["type"],
-        "endpoint": delivery["endpoint_id"],
-        "state": delivery["state"],
-        "nextAttemptAt": iso(delivery["next_at"]),
-        "lastError": delivery["last_error"],
-        "attempts": [
-            {
-                "attempt": row["attempt"],
-                "at": iso(row["at"]),
-                "status": row["status"],
-                "reason": row["reason"],
-                "detail": row["detail"],
-                "milliseconds": row["ms"],
-                "response": row["response"],
-            }
-            for row in tries
-        ],
-    }

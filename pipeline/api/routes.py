@@ -17,8 +17,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pipeline.api import callbacks, content, create, problems, read, reference, status
+from pipeline.api import callbacks, content, create, events, problems, read, reference, status, tokens
 from pipeline.api.auth import needs_key
+from pipeline.api.cors import cors
 from pipeline.api.gate import PROBES, refusal
 from pipeline.api.problems import Problem
 from pipeline.api.ratelimit import Limit
@@ -46,7 +47,8 @@ def create_api(service: Service, lifespan: Lifespan | None = None) -> Starlette:
             Route("/api/generations/{id}", read.one),
             Route("/api/generations/{id}/cancel", read.cancel, methods=["POST"]),
             Route("/api/generations/{id}/content", content.content),
-            Route("/api/generations/{id}/events", read.events),
+            Route("/api/generations/{id}/events", events.events),
+            Route("/api/generations/{id}/tokens", tokens.create, methods=["POST"]),
             Route("/api/queue/status", status.queue_status),
             Route("/callbacks/{provider}/{token}", callbacks.callback, methods=["POST"]),
             Route("/problems/{code}", problems.explain),
@@ -55,7 +57,7 @@ def create_api(service: Service, lifespan: Lifespan | None = None) -> Starlette:
             Route("/healthz", status.healthz),
             Route("/readyz", status.readyz),
         ],
-        middleware=[Middleware(_Envelope, service=service)],
+        middleware=[*cors(service.cors_origins), Middleware(_Envelope, service=service)],
         exception_handlers=dict.fromkeys((Problem, DatabaseError, HTTPException), problems.handle),
         lifespan=lifespan,
     )
@@ -103,7 +105,7 @@ class _Envelope:
     async def _answer(self, scope: Scope, receive: Receive, send: Send, answered: list[int]) -> None:
         """Every request gets its answer here, an unforeseen error's too; once one has begun, the connection is cut."""
         try:
-            problem = refusal(scope, await self._names(scope))
+            problem = refusal(scope, await self._names(scope), self._service.cors_origins)
             if problem is not None:
                 raise problem
             await self._app(scope, receive, send)

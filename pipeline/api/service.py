@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from pipeline.api.broadcast import Broadcaster
 from pipeline.api.keyring import KeyRing
 from pipeline.api.ratelimit import Buckets
 from pipeline.clock import Clock
@@ -29,6 +30,8 @@ class Service:
         api_keys: the operator's keys; with none here and none made, everyone who can connect is the operator.
         keys: the keys that were made, as this process remembers them.
         key_rate: requests per minute of a made key that has no rate of its own; 0 is no limit.
+        cors_origins: origins whose pages may call; `*` is every one.
+        broadcaster: tells those who watch.
         default_provider: asked when a request names none.
         webhook_hosts: hosts that a request may name in `webhook.url`.
         wake: tells the workers that there is work.
@@ -54,6 +57,8 @@ class Service:
     max_in_flight: int
     keys: KeyRing
     key_rate: int
+    broadcaster: Broadcaster
+    cors_origins: Sequence[str] = ()
     buckets: Buckets = field(default_factory=Buckets)
     large_bodies: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_AT_ONCE))
     under_way: set[tuple[str, str]] = field(default_factory=set)

@@ -13,6 +13,7 @@ from pipeline.schemas.requests import (
     GenerationCreate,
     ImageInput,
     Parameters,
+    TokenCreate,
     WebhookInput,
     video_request,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "GenerationCreate",
     "ImageInput",
     "Parameters",
+    "TokenCreate",
     "WebhookInput",
     "generation_view",
     "iso",

@@ -122,6 +122,12 @@ class Parameters(Body):
     image: ImageInput | None = None
 
 
+class TokenCreate(Body):
+    """How long a read token opens its generation, in seconds."""
+
+    expires_in: Annotated[int, Field(ge=1, le=3600)] = 600
+
+
 class WebhookInput(Body):
     """Where the events of this one generation should go besides the default endpoint; only hosts in WEBHOOK_HOSTS."""
 
