@@ -5,6 +5,7 @@
     ask       submit, watch, show, list, cancel, delete    done by submit, watch, follow; client asks, words tell
     run       serve, api, worker, work, migrate            done by service and schema
     keys      create, list, revoke                         done by itself
+    local     doctor, config, prune, completion            done by doctor/, effective and pruning
     tools     mock, receive, demo                          done by mock, receiver, demo and its proof
 """
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 import click
 
 from pipeline import __version__
-from pipeline.cli import ask, keys, run, tools
+from pipeline.cli import ask, keys, local, run, tools
 from pipeline.cli.base import Commands
 
 __all__ = ["main"]
@@ -38,4 +39,5 @@ def main() -> None:
 main.add_section("Make videos", ask.COMMANDS)
 main.add_section("Run", run.COMMANDS)
 main.add_section("Keys", keys.COMMANDS)
-main.add_section("Develop", tools.COMMANDS)
+main.add_section("Look after this machine", local.COMMANDS)
+main.add_section("Develop", (*tools.COMMANDS, local.completion))
