@@ -94,3 +94,22 @@ def test_half_of_r2_is_refused_with_what_is_missing(monkeypatch):
     monkeypatch.setenv("R2_BUCKET", "videos")
     with pytest.raises(SettingsError, match="R2_ACCESS_KEY_ID, R2_SECRET_ACCESS_KEY"):
         load_settings()
+
+
+def test_what_was_paid_is_kept_at_least_as_long_as_its_generation():
+    with pytest.raises(SettingsError, match="KEEP_LEDGER needs"):
+        load_settings(keep_ledger=10)
+    with pytest.raises(SettingsError, match="KEEP_LEDGER needs"):
+        load_settings(keep_ledger=10, keep_generations=11)
+    assert load_settings(keep_ledger=10, keep_generations=10).keep_ledger == 10
+
+
+@pytest.mark.parametrize("prefix", ["dailies", "/dailies/", "a//", "../", "a b/"])
+def test_a_prefix_is_a_folder(prefix):
+    with pytest.raises(SettingsError, match="R2_PREFIX"):
+        load_settings(r2_prefix=prefix)
+
+
+def test_a_public_bucket_names_files_under_the_prefix():
+    assert load_settings(r2_public_url="https://v.example/", r2_prefix="one/").files_url == "https://v.example/one/"
+    assert load_settings().files_url is None

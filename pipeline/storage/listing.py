@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 def list_page(
-    client: S3Client, bucket: str, *, prefix: str, token: str | None
+    client: S3Client, bucket: str, *, prefix: str, count: int, token: str | None
 ) -> tuple[list[StoredObject], str | None]:
-    """Up to a thousand objects under `prefix`, and the token of the next page, if there is one. Blocking."""
+    """Up to `count` objects under `prefix`, and the token of the next page, if there is one. Blocking."""
     more: dict[str, Any] = {} if token is None else {"ContinuationToken": token}
-    page = client.list_objects_v2(Bucket=bucket, Prefix=prefix, **more)
+    page = client.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=count, **more)
     found = [
         StoredObject(item["Key"], item["Size"], item["LastModified"].timestamp()) for item in page.get("Contents", ())
     ]

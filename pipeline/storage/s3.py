@@ -37,6 +37,7 @@ class S3Storage:
         single_up_to: bytes up to which a file goes in one request (S3 allows 5 GiB, a repetition costs all of it).
         smallest_part: bytes of a part of a larger file (S3 wants 5 MiB, R2 equal ones).
         at_once: parts of one file under way together.
+        page: objects of one page of a listing (1000 at most).
         attempts: tries of one request within this call.
         sleep: waits between them.
         clock: seconds since the epoch, for the age of unfinished uploads.
@@ -52,6 +53,7 @@ class S3Storage:
         single_up_to: int = 64 * MIB,
         smallest_part: int = 8 * MIB,
         at_once: int = 3,
+        page: int = 1000,
         attempts: int = 3,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.time,
@@ -65,6 +67,7 @@ class S3Storage:
         self._single_up_to = single_up_to
         self._smallest_part = smallest_part
         self._at_once = at_once
+        self._page = page
         self._clock = clock
 
     async def put(self, key: str, source: Path, *, content_type: str, sha256: str, md5: bytes | None = None) -> None:
@@ -140,10 +143,10 @@ class S3Storage:
         await self.delete(key)
 
     async def keys(self, prefix: str = "") -> AsyncIterator[StoredObject]:
-        """See `Storage.keys`. A thousand at a time."""
+        """See `Storage.keys`."""
         token: str | None = None
         while True:
-            work = partial(list_page, prefix=self._prefix + prefix, token=token)
+            work = partial(list_page, prefix=self._prefix + prefix, count=self._page, token=token)
             page, token = await self._repeat(partial(self._signer.call, work, f"list {self._prefix}{prefix}"))
             for stored in page:
                 yield replace(stored, key=stored.key.removeprefix(self._prefix))

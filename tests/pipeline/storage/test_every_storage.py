@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -110,3 +111,21 @@ async def test_keys_cannot_leave_their_place(storage: Storage, sample: Callable,
 async def test_a_working_storage_passes_its_check(storage: Storage) -> None:
     await storage.check()
     assert await storage.abort_unfinished(0, lambda _: True) == 0
+
+
+async def listed(storage: Storage, prefix: str = "") -> dict[str, int]:
+    return {stored.key: stored.size async for stored in storage.keys(prefix)}
+
+
+async def test_everything_that_is_stored_is_listed_with_its_age(storage: Storage, sample: Callable) -> None:
+    assert await listed(storage) == {}
+    before = time.time()
+    video = sample(1000)
+    keys = [f"tenant/gen_{number}/a.mp4" for number in range(5)] + ["inputs/tenant/gen_1"]
+    for key in keys:
+        await video.put_to(storage, key)
+    assert await listed(storage) == dict.fromkeys(keys, 1000)
+    assert await listed(storage, "inputs/") == {"inputs/tenant/gen_1": 1000}
+    assert await listed(storage, "elsewhere") == {}
+    ages = [stored.modified async for stored in storage.keys("")]
+    assert all(before - 2 <= modified <= time.time() + 2 for modified in ages)

@@ -18,6 +18,8 @@ import httpx
 import pytest
 
 from pipeline.config import Settings
+from pipeline.ids import new_id
+from pipeline.names import is_ours, video_key
 from pipeline.storage import (
     MAX_LINK_LIFETIME,
     Account,
@@ -223,7 +225,10 @@ async def test_unfinished_uploads_under_our_prefix_are_aborted_once_old(rclone, 
         await asyncio.to_thread(boto.create_multipart_upload, Bucket=rclone.bucket, Key=key)
     storage = open_s3(rclone, prefix="ours/")
     assert await storage.abort_unfinished(3600, lambda _: True) == 0
-    assert await open_s3(rclone, prefix="ours/", clock=lambda: time.time() + 7200).abort_unfinished(3600, lambda _: True) == 2
+    assert (
+        await open_s3(rclone, prefix="ours/", clock=lambda: time.time() + 7200).abort_unfinished(3600, lambda _: True)
+        == 2
+    )
     assert await storage.abort_unfinished(-3600, lambda _: True) == 0
     left = await asyncio.to_thread(boto.list_multipart_uploads, Bucket=rclone.bucket)
     assert [upload["Key"] for upload in left["Uploads"]] == ["theirs/a"]
@@ -313,3 +318,23 @@ def test_memory_does_not_grow_with_the_file(rclone, tmp_path: Path) -> None:
     grown = int(subprocess.run(command, check=True, capture_output=True, env={"PYTHONPATH": str(ROOT)}).stdout)
     print(f"{source.stat().st_size / MIB:.0f} MiB: {grown} kB")
     assert grown < 40_000  # a part held whole would be 32 MiB, three at once 96
+
+
+@pytest.mark.anyio
+async def test_a_listing_goes_on_over_pages(moto, open_s3, sample: Callable) -> None:
+    storage, video = open_s3(moto, prefix="paged/", page=3), sample(10)
+    for number in range(8):
+        await video.put_to(storage, f"tenant/{number}")
+    assert [stored.key async for stored in storage.keys("tenant/")] == [f"tenant/{number}" for number in range(8)]
+
+
+@pytest.mark.anyio
+async def test_unfinished_uploads_of_others_are_left_alone(moto, open_s3) -> None:
+    client = plain_boto(moto)
+    names = [video_key("default", new_id("gen", 1), new_id("sub", 1)), "somebody/else.mp4"]
+    for name in names:
+        await asyncio.to_thread(client.create_multipart_upload, Bucket=moto.bucket, Key=f"shared/{name}")
+    storage = open_s3(moto, prefix="shared/", clock=lambda: time.time() + 7200)
+    assert await storage.abort_unfinished(3600, is_ours) == 1
+    left = await asyncio.to_thread(client.list_multipart_uploads, Bucket=moto.bucket, Prefix="shared/")
+    assert [upload["Key"] for upload in left["Uploads"]] == ["shared/somebody/else.mp4"]

@@ -1,0 +1,407 @@
+"""What was kept for its time goes, file first; money, and what is still to be told, stays."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import ledger, queue, rings, timeline
+from pipeline.clock import Clock
+from pipeline.db import Database, Row, Tx
+from pipeline.ids import border, new_id
+from pipeline.lifecycle import JobKind, Step
+from pipeline.links import Links
+from pipeline.maintenance import Keep, Maintenance, Round
+from pipeline.maintenance.keep import BATCH
+from pipeline.names import input_key, video_key
+from pipeline.outbox import Outbox
+from pipeline.spool import Spool
+from pipeline.storage import LocalStorage, StorageUnavailable
+from providers.base import Callback, ErrorCode, ProviderError, Recovery
+from tests.pipeline.engines import Place, Time
+
+pytestmark = pytest.mark.anyio
+DAY = 86_400.0
+FREE = ProviderError(ErrorCode.INVALID_REQUEST, "no", billed=False)
+
+
+@dataclass
+class Yard:
+    """A database, a folder of files, and what cleans both."""
+
+    db: Database
+    storage: LocalStorage
+    folder: Path
+    outbox: Outbox
+    clock: Clock
+    time: Time
+    pauses: list[float] = field(default_factory=list)
+
+    def cleaner(self, **keep: float) -> Maintenance:
+        async def pause(seconds: float) -> None:
+            self.pauses.append(seconds)
+            await asyncio.sleep(0)
+
+        return Maintenance(
+            self.db, self.storage, Spool(self.folder / "spool", 1_000), self.outbox, self.clock, Keep(**keep),
+            sleep=pause,
+        )  # fmt: skip
+
+    async def clean(self, *, dry_run: bool = False, **keep: float) -> dict[str, int]:
+        """What a round counted, by kind; nothing that is nothing."""
+        done = await self.round(dry_run=dry_run, **keep)
+        assert done.problems == []
+        return {kind: count for kind, count in done.counts.items() if count}
+
+    async def round(self, *, dry_run: bool = False, **keep: float) -> Round:
+        return await self.cleaner(**keep).run(dry_run=dry_run)
+
+    async def put(self, key: str) -> None:
+        path = self.storage.local_path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"video")
+
+    async def ended(self, status: str = "completed", *, picture: bool = False, **values: Any) -> str:
+        """A generation that ends now, with its files, its line and its finished job."""
+        row = await self.db.write(lambda tx: _insert(tx, status, picture, values))
+        for key in (row["video_key"], row["input_key"]):
+            if key is not None:
+                await self.put(key)
+        return str(row["id"])
+
+    async def row(self, generation_id: str) -> Row | None:
+        return await self.db.read(lambda tx: tx.one("SELECT * FROM generation WHERE id = :id", {"id": generation_id}))
+
+    async def count(self, table: str) -> int:
+        return int(await self.db.read(lambda tx: tx.value(f"SELECT count(*) FROM {table}")))
+
+    def files(self) -> list[str]:
+        root = self.folder / "files"
+        return sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
+
+
+def _insert(tx: Tx, status: str, picture: bool, values: Row) -> Row:
+    generation_id, token = new_id("gen", tx.now), new_id("sub", tx.now)
+    done = status == "completed"
+    row: Row = {
+        "id": generation_id,
+        "tenant_id": "default",
+        "request_hash": "",
+        "prompt": "a fox",
+        "parameters": "{}",
+        "labels": "{}",
+        "provider": "mock",
+        "priority": 5,
+        "status": status,
+        "run": 1,
+        "sequence": 1,
+        "video_key": video_key("default", generation_id, token) if done else None,
+        "video_sha256": "00" if done else None,
+        "video_bytes": 5 if done else None,
+        "input_key": input_key("default", generation_id) if picture else None,
+        "input_type": "image/png" if picture else None,
+        "created_at": tx.now,
+        "updated_at": tx.now,
+        "finished_at": tx.now if status in {"completed", "failed", "cancelled"} else None,
+    } | values
+    tx.insert("generation", row)
+    timeline.note(tx, row, status)
+    job = queue.NewJob(JobKind.GENERATION, generation_id, "default", "provider:mock", Step.POLL)
+    queue.enqueue(tx, job)
+    if row["finished_at"] is not None:
+        tx.update("job", {"status": "done", "finished_at": row["finished_at"]}, "subject_id = :id", row)
+    return row
+
+
+@pytest.fixture
+async def yard(db: Database, place: Place, time: Time, tmp_path: Path) -> AsyncIterator[Yard]:
+    storage = LocalStorage(tmp_path / "files")
+    clock = Clock(host=lambda: 0.0)
+    clock.sync(await db.read(lambda tx: tx.now))
+    outbox = Outbox(
+        links=Links("https://x.example", None, ["secret"], 100),
+        secrets=[],
+        client=None,  # type: ignore[arg-type] # nothing is sent here
+        policy=None,  # type: ignore[arg-type]
+        timeout=1,
+        clock=clock,
+        uniform=lambda: 0.5,
+    )
+    yield Yard(db, storage, tmp_path, outbox, clock, time)
+    await storage.close()
+
+
+async def deliver_to(yard: Yard, generation_id: str, state: str) -> str:
+    """An event of a generation with one delivery, one attempt and its job."""
+
+    def unit(tx: Tx) -> str:
+        event, delivery = new_id("evt", tx.now), new_id("dlv", tx.now)
+        over = tx.now if state in {"delivered", "dead"} else None
+        shared = {"tenant_id": "default", "created_at": tx.now}
+        tx.insert(
+            "webhook_event",
+            shared
+            | {"id": event, "generation_id": generation_id, "run": 1, "sequence": 1, "type": "generation.completed"}
+            | {"terminal": 1, "body": "{}"},
+        )
+        tx.insert(
+            "webhook_delivery",
+            shared
+            | {"id": delivery, "event_id": event, "endpoint_id": "ep", "secret_ref": "settings", "redelivery": 0}
+            | {"state": state, "attempts": 1, "finished_at": over},
+        )
+        tx.insert(
+            "webhook_attempt",
+            {"id": new_id("att", tx.now), "tenant_id": "default", "delivery_id": delivery, "attempt": 1, "url": "x"}
+            | {"reason": "ok", "detail": "", "ms": 1, "at": tx.now},
+        )
+        queue.enqueue(tx, queue.NewJob(JobKind.DELIVERY, delivery, "default", "endpoint:ep", Step.DELIVER))
+        return event
+
+    return await yard.db.write(unit)
+
+
+# --- videos ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_video_is_kept_until_its_time_and_then_file_and_link_end(yard: Yard) -> None:
+    now = await yard.db.read(lambda tx: tx.now)
+    short = await yard.ended(expires_at=now + 10_000)
+    long = await yard.ended(expires_at=now + 1_000_000)
+    ever = await yard.ended()
+    assert await yard.clean() == {}
+    yard.time.passes(11)
+    assert await yard.clean(dry_run=True) == {"videos": 1}
+    assert len(yard.files()) == 3
+    assert await yard.clean() == {"videos": 1}
+    assert len(yard.files()) == 2
+    expired, kept, forever = [await yard.row(one) for one in (short, long, ever)]
+    assert expired is not None
+    assert expired["expired_at"] is not None
+    assert [row and row["expired_at"] for row in (kept, forever)] == [None, None]
+    lines = await yard.db.read(lambda tx: timeline.read(tx, short))
+    assert [line["event"] for line in lines] == ["completed", "video.expired"]
+    assert await yard.clean() == {}
+
+
+async def test_a_video_whose_file_was_deleted_before_a_crash_is_finished_by_the_next_round(yard: Yard) -> None:
+    made = await yard.ended(expires_at=1)
+    row = await yard.row(made)
+    assert row is not None
+    await yard.storage.delete(row["video_key"])
+    assert await yard.clean() == {"videos": 1}
+
+
+async def test_processes_that_clean_together_count_each_video_once(yard: Yard, place: Place) -> None:
+    for _ in range(30):
+        await yard.ended(expires_at=1)
+    other = Yard(place.open(), yard.storage, yard.folder, yard.outbox, yard.clock, yard.time)
+    counts = await asyncio.gather(yard.clean(), other.clean())
+    assert sum(count.get("videos", 0) for count in counts) == 30
+    assert yard.files() == []
+    assert await yard.count("timeline WHERE event = 'video.expired'") == 30
+
+
+async def test_a_storage_that_fails_keeps_the_row_and_says_so(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = await yard.ended(expires_at=1)
+
+    async def refuse(key: str) -> None:
+        raise StorageUnavailable("the disk is gone")
+
+    monkeypatch.setattr(yard.storage, "delete", refuse)
+    done = await yard.round()
+    assert "the disk is gone" in done.problems[0]
+    row = await yard.row(made)
+    assert row is not None
+    assert row["expired_at"] is None
+
+
+# --- pictures and whole generations ----------------------------------------------------------------------------------
+
+
+async def test_pictures_go_after_their_time_but_not_of_what_runs(yard: Yard) -> None:
+    made = await yard.ended("failed", picture=True)
+    await yard.ended("processing", picture=True)
+    yard.time.passes(31 * DAY)
+    assert await yard.clean(dry_run=True, inputs=30 * DAY) == {"inputs": 1}
+    assert await yard.clean(inputs=30 * DAY) == {"inputs": 1}
+    row = await yard.row(made)
+    assert row is not None
+    assert (row["input_key"], row["input_type"]) == (None, "image/png")
+    assert len(yard.files()) == 1
+
+
+async def test_a_generation_goes_with_all_that_belongs_to_it_and_what_was_paid_stays(yard: Yard) -> None:
+    made = await yard.ended(picture=True)
+    await deliver_to(yard, made, "delivered")
+    generation = await yard.row(made)
+    assert generation is not None
+    await yard.db.write(
+        lambda tx: ledger.intend(tx, generation, token="sub_1", estimate_micros=5, recovery=Recovery())
+    )
+    yard.time.passes(10 * DAY)
+    assert await yard.clean(dry_run=True, generations=9 * DAY) == {"generations": 1}
+    assert await yard.clean(generations=9 * DAY) == {"generations": 1}
+    assert yard.files() == []
+    for table in ("generation", "timeline", "job", "webhook_event", "webhook_delivery", "webhook_attempt"):
+        assert await yard.count(table) == 0, table
+    assert await yard.count("submission") == 1
+
+
+@pytest.mark.parametrize("state", ["pending", "delivered"])
+async def test_a_generation_stays_while_something_of_it_is_to_be_told(yard: Yard, state: str) -> None:
+    made = await yard.ended("failed")
+    await deliver_to(yard, made, state)
+    yard.time.passes(100 * DAY)
+    assert await yard.clean(generations=DAY, events=DAY) == ({"generations": 1} if state == "delivered" else {})
+
+
+async def test_a_generation_that_runs_again_stays(yard: Yard) -> None:
+    made = await yard.ended("failed")
+    yard.time.passes(100 * DAY)
+    living = {"status": "pending", "finished_at": None}
+    await yard.db.write(lambda tx: tx.update("job", living, "subject_id = :id", {"id": made}))
+    assert await yard.clean(generations=DAY) == {}
+
+
+# --- rows ------------------------------------------------------------------------------------------------------------
+
+
+async def test_each_kind_of_row_has_its_own_time(yard: Yard) -> None:
+    made = await yard.ended()
+    await deliver_to(yard, made, "delivered")
+    await deliver_to_another(yard, "dead")
+    ring = Callback("event-1", None)
+    await yard.db.write(
+        lambda tx: rings.keep(
+            tx, new_id("cbk", tx.now), {"provider": "mock", "token": "t", "generation_id": made}, ring
+        )
+    )
+    yard.time.passes(10 * DAY)
+    assert await yard.clean(jobs=11 * DAY, events=11 * DAY, timeline=11 * DAY, callbacks=11 * DAY) == {}
+    for kind, count in {"jobs": 1, "events": 2, "timeline": 2, "callbacks": 1}.items():
+        assert await yard.clean(dry_run=True, **{kind: 9 * DAY}) == {kind: count}
+        assert await yard.clean(**{kind: 9 * DAY}) == {kind: count}
+        assert await yard.clean(**{kind: 9 * DAY}) == {}
+    assert await yard.count("webhook_attempt") == await yard.count("webhook_delivery") == 0
+    assert await yard.count("generation") == 2
+
+
+async def deliver_to_another(yard: Yard, state: str) -> None:
+    made = await yard.ended("failed")
+    await yard.db.write(lambda tx: tx.update("job", {"status": "dead"}, "subject_id = :id", {"id": made}))
+    await deliver_to(yard, made, state)
+
+
+async def test_events_that_are_still_to_be_delivered_stay(yard: Yard) -> None:
+    await deliver_to(yard, await yard.ended(), "pending")
+    await deliver_to(yard, await yard.ended("processing"), "delivered")
+    yard.time.passes(100 * DAY)
+    assert await yard.clean(events=DAY) == {}
+
+
+async def test_money_is_known_as_long_as_its_generation_and_while_it_is_open(yard: Yard) -> None:
+    known = await yard.ended("failed")
+
+    def pay(tx: Tx, generation_id: str, *, close: bool) -> None:
+        row = {"id": generation_id, "tenant_id": "default", "run": 1, "provider": "mock", "model": None}
+        token = new_id("sub", tx.now)
+        ledger.intend(tx, row, token=token, estimate_micros=5, recovery=Recovery())
+        if close:
+            ledger.reject(tx, token, FREE)
+
+    await yard.db.write(lambda tx: [pay(tx, known, close=True), pay(tx, "gen_gone", close=True)])
+    await yard.db.write(lambda tx: pay(tx, "gen_lost", close=False))
+    yard.time.passes(10 * DAY)
+    assert await yard.clean(ledger=11 * DAY) == {}
+    assert await yard.clean(dry_run=True, ledger=9 * DAY) == {"ledger": 1}
+    assert await yard.clean(ledger=9 * DAY) == {"ledger": 1}
+    assert await yard.count("submission") == 2
+
+
+async def test_many_rows_go_in_small_commits_with_pauses(yard: Yard) -> None:
+    fill = (
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :rows)"
+        " INSERT INTO timeline (generation_id, tenant_id, run, at, event) SELECT 'gen_1', 'default', 1, i, 'x' FROM n"
+    )
+    await yard.db.write(lambda tx: tx.run(fill, {"rows": 3 * BATCH + 7}))
+    commits = yard.db.commits
+    assert await yard.clean(timeline=DAY) == {"timeline": 3 * BATCH + 7}
+    assert yard.db.commits - commits >= 4
+    assert len(yard.pauses) == 4
+    assert min(yard.pauses) > 0
+
+
+async def test_a_round_comes_once_an_hour(yard: Yard) -> None:
+    cleaner = yard.cleaner()
+    await yard.ended(expires_at=1)
+    await cleaner.run_if_due()
+    assert yard.files() == []
+    await yard.ended(expires_at=1)
+    await cleaner.run_if_due()
+    assert len(yard.files()) == 1
+
+
+def test_the_border_of_a_time_lies_between_ids() -> None:
+    assert new_id("evt", 999) < border("evt", 1000) < new_id("evt", 1000)
+
+
+# --- orphans ---------------------------------------------------------------------------------------------------------
+
+
+def age(yard: Yard, days: float = 2) -> None:
+    """The files are as old as if these days had passed."""
+    yard.clock.sync(yard.clock.now_ms() + int(days * DAY * 1000))
+
+
+async def test_files_without_rows_and_rows_without_files_are_found_and_mended(yard: Yard) -> None:
+    for _ in range(3):
+        await yard.ended(picture=True)
+    running = await yard.ended("processing")
+    lost = await yard.ended()
+    row = await yard.row(lost)
+    assert row is not None
+    await yard.storage.delete(row["video_key"])
+    orphan = video_key("acme", new_id("gen", 1), new_id("sub", 1))
+    late = video_key("default", running, new_id("sub", 2))
+    for key in (orphan, late, "somebody/else.mp4"):
+        await yard.put(key)
+    cleaner = yard.cleaner()
+    assert (await cleaner.sweep_orphans()).orphans == []
+    age(yard)
+    seen = await cleaner.sweep_orphans()
+    assert [stored.key for stored in seen.orphans] == [orphan]
+    assert (seen.lost, seen.foreign, seen.files, seen.orphan_bytes) == ([lost], 1, 8, 5)
+    assert (seen.deleted, seen.marked) == (0, 0)
+    assert orphan in yard.files()
+    done = await cleaner.sweep_orphans(dry_run=False)
+    assert (done.deleted, done.marked, done.refused) == (1, 1, None)
+    assert orphan not in yard.files()
+    assert {late, "somebody/else.mp4"} <= set(yard.files())
+    row = await yard.row(lost)
+    assert row is not None
+    assert row["expired_at"] is not None
+    again = await cleaner.sweep_orphans(dry_run=False)
+    assert (again.orphans, again.lost) == ([], [])
+
+
+async def test_the_wrong_database_or_bucket_deletes_and_marks_nothing(yard: Yard) -> None:
+    for number in range(20):
+        await yard.put(video_key("default", new_id("gen", number), new_id("sub", 1)))
+    age(yard)
+    done = await yard.cleaner().sweep_orphans(dry_run=False)
+    assert (done.deleted, len(yard.files())) == (0, 20)
+    assert done.refused == "20 of 20 files have no row: is this the right database?"
+    forced = await yard.cleaner().sweep_orphans(dry_run=False, force=True)
+    assert (forced.deleted, yard.files()) == (20, [])
+    for _ in range(20):
+        await yard.ended()
+    for name in yard.files():
+        await yard.storage.delete(name)
+    done = await yard.cleaner().sweep_orphans(dry_run=False)
+    assert (done.marked, done.refused) == (0, "20 of 20 videos have no file: is this the right bucket?")
