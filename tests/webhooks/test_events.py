@@ -133,7 +133,9 @@ def test_any_json_survives(value: object) -> None:
 
 def test_types_are_sorted_into_default_and_opt_in() -> None:
     assert DEFAULT == TERMINAL == {"generation.completed", "generation.failed", "generation.cancelled"}
-    assert {"generation.processing", "generation.progress", "generation.held", "webhook.test"} == OPT_IN
+    assert (
+        {"generation.processing", "generation.progress", "generation.held", "generation.expired", "webhook.test"}
+    ) == OPT_IN
     assert validate_types(["generation.held", "generation.failed", "generation.held"]) == (
         EventType.HELD,
         EventType.FAILED,

@@ -29,6 +29,7 @@ WEBHOOKS: dict[EventType, str] = {
     EventType.PROCESSING: "A provider took the order (opt-in)",
     EventType.PROGRESS: "A generation got on (opt-in)",
     EventType.HELD: "The outcome of a paid call is unknown for now (opt-in)",
+    EventType.EXPIRED: "A video was removed at its `expiresAt` (opt-in)",
 }
 
 INFO = {
