@@ -47,10 +47,11 @@ def _quality(accept: str, kind: str) -> float:
 
 
 async def _history(request: Request) -> Response:
-    """What happened so far, and how its webhooks fared."""
+    """What happened so far (behind `lastEventId`, if it is given), and how its webhooks fared."""
     service = service_of(request)
     row = await visible(request)
-    lines = await service.db.read(lambda tx: timeline.read(tx, row["id"]))
+    cursor, _ = _seen(request)
+    lines = await service.db.read(lambda tx: timeline.read(tx, row["id"], after=cursor))
     sent = await service.db.read(lambda tx: [(d, attempts(tx, d["id"])) for d in deliveries(tx, row["id"])])
     body = {
         "object": "timeline",
@@ -107,8 +108,8 @@ async def _stream(request: Request) -> Response:
 
 def _seen(request: Request) -> tuple[int, bool]:
     """The last line that the caller has, and whether they saw the end. Raises Problem 400."""
-    text = request.headers.get("last-event-id", request.query_params.get("lastEventId", ""))
-    seen = frames.parse_seen(text)
+    text = request.headers.get("last-event-id", request.query_params.get("lastEventId"))
+    seen = frames.NOTHING if text is None else frames.parse_seen(text)
     if seen is None:
         detail = "is the id of an event of this stream, as it was sent"
         errors = [{"parameter": "lastEventId", "detail": detail}]

@@ -14,6 +14,9 @@ RETRY = b"retry: 2000\n\n"
 """Milliseconds after which a browser comes back when the stream was cut."""
 
 KEEP_ALIVE = b": keep-alive\n\n"
+NOTHING = (0, False)
+"""What one has seen who has no id yet."""
+
 _SEEN = re.compile(r"([0-9]{1,18})(-end)?", re.ASCII)
 
 
@@ -41,8 +44,6 @@ def end_frame(row: Row, cursor: int) -> bytes:
 
 def parse_seen(text: str) -> tuple[int, bool] | None:
     """The id of the last line that was seen, and whether the end was; None for what is no id of ours."""
-    if text == "":
-        return 0, False
     found = _SEEN.fullmatch(text)
     return (int(found[1]), found[2] is not None) if found else None
 

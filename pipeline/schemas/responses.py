@@ -178,6 +178,16 @@ class Timeline(Answer):
     deliveries: list[TimelineDelivery]
 
 
+class ReadToken(Answer):
+    """What opens one generation, and nothing else, without a key."""
+
+    object: Literal["token"]
+    token: str
+    expires_at: Time
+    events_url: Annotated[str, Field(description="for an `EventSource`")]
+    video_url: Annotated[str, Field(description="for a `<video>`, once the generation is completed")]
+
+
 class Health(Answer):
     """The process answers."""
 

@@ -29,6 +29,7 @@ STATUS: dict[str, int] = {
     "range_not_satisfiable": 416,
     "storage_unavailable": 503,
     "overloaded": 503,
+    "too_many_watchers": 503,
     "database_unavailable": 503,
     "commit_unknown": 503,
     "callback_refused": 400,

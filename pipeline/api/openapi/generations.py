@@ -13,12 +13,13 @@ from pipeline.api.openapi.common import (
 from pipeline.api.openapi.parts import Header, Link, Operation, Parameter, Reply, json_of
 from pipeline.credentials import Scope
 from pipeline.lifecycle import GenerationStatus
-from pipeline.schemas.requests import GenerationCreate
-from pipeline.schemas.responses import Generation, GenerationList, Timeline
+from pipeline.schemas.requests import GenerationCreate, TokenCreate
+from pipeline.schemas.responses import Generation, GenerationList, ReadToken, Timeline
 
 TAG = "generations"
 TEXT = {"type": "string", "pattern": r"^[^\u0000]*$"}
 TIME = {"type": "string", "format": "date-time"}
+SEEN = {"type": "string", "pattern": r"^[0-9]{1,18}(-end)?$"}
 
 EXAMPLE = {
     "prompt": "the sea at night",
@@ -165,10 +166,39 @@ EVENTS = Operation(
     "What happened to a generation",
     scope=Scope.READ,
     token=True,
-    description="Oldest first, with every attempt of its webhooks.",
+    description=(
+        "Oldest first, with every attempt of its webhooks. With `Accept: text/event-stream` it is told as it happens:"
+        " each line of the timeline under its own name and id, `generation` with the whole generation at the start and"
+        " whenever it moves, and `end` once it has ended. Go on where you were with `Last-Event-ID`."
+    ),
+    parameters=(
+        GENERATION_ID,
+        Parameter("Last-Event-ID", "header", SEEN, "the id of the last event that you have; of a stream only"),
+        Parameter("lastEventId", "query", SEEN, "the same, where no header can be set"),
+    ),
+    replies={
+        200: Reply("The timeline.", {**json_of(Timeline), "text/event-stream": {"type": "string"}}),
+        204: Reply("You have seen the end: there is nothing to come back for."),
+    },
+    problems=("not_found", "too_many_watchers"),
+)
+
+TOKEN = Operation(
+    "createReadToken",
+    "POST",
+    "/api/generations/{id}/tokens",
+    TAG,
+    "Let a page watch this generation",
+    scope=Scope.READ,
+    description=(
+        "A read token opens one generation, its events and its video until `expiresAt`, and nothing else. Send it as"
+        " `?token=`: a browser's `EventSource` and `<video>` need no key then."
+    ),
     parameters=(GENERATION_ID,),
-    replies={200: Reply("The timeline.", json_of(Timeline))},
-    problems=("not_found",),
+    body=TokenCreate,
+    example={"expiresIn": 600},
+    replies={201: Reply("The token, and the links that hold it.", json_of(ReadToken))},
+    problems=("not_found", *BODY),
 )
 
 _FILE_HEADERS = {
@@ -208,4 +238,4 @@ CONTENT = Operation(
     problems=("not_found", "not_ready", "video_gone", "range_not_satisfiable", "storage_unavailable"),
 )
 
-OPERATIONS = (CREATE, LIST, GET, CANCEL, EVENTS, CONTENT)
+OPERATIONS = (CREATE, LIST, GET, CANCEL, EVENTS, CONTENT, TOKEN)
