@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 
 from pipeline.db import Row, Tx
 from pipeline.ids import border
@@ -98,14 +99,22 @@ def count(tx: Tx, generation_id: str, run: int) -> int:
     )
 
 
-def may_have_cost(tx: Tx, generation_id: str, run: int) -> bool:
-    """Whether anything of a run was, or may have been, charged."""
+def may_have_cost(tx: Tx, generation_id: str) -> bool:
+    """Whether anything was, or may have been, charged for a generation, in whichever run."""
     return bool(
         tx.value(
-            "SELECT count(*) FROM submission WHERE generation_id = :id AND run = :run AND billed <> 'no'",
-            {"id": generation_id, "run": run},
+            "SELECT count(*) FROM submission WHERE generation_id = :id AND billed <> 'no'",
+            {"id": generation_id},
         )
     )
+
+
+def possible_cost(submissions: Sequence[Row]) -> int | None:
+    """What was, or may have been, charged in micro-USD: reported costs, else estimates. None if surely nothing."""
+    charged = [row for row in submissions if row["billed"] != "no"]
+    if not charged:
+        return None
+    return sum(row["estimate_micros"] if row["cost_micros"] is None else row["cost_micros"] for row in charged)
 
 
 def accept(tx: Tx, token: str, operation: Operation) -> bool:
@@ -246,3 +255,46 @@ def prune(tx: Tx, *, before: int, limit: int, dry: bool = False) -> int:
         return int(tx.value(f"SELECT count(*) FROM submission WHERE {_OLD}", values))
     old = f"SELECT id FROM submission WHERE {_OLD} ORDER BY id LIMIT :limit"
     return tx.run(f"DELETE FROM submission WHERE id IN ({old})", values)
+
+
+def operation_json(operation: Operation, token: str) -> str:
+    """An operation as the generation row keeps it, with the token of the submission that made it."""
+    return json.dumps({"id": operation.id, "data": dict(operation.data), "token": token})
+
+
+def operation_of(submission: Row) -> str:
+    """The same from the row of a submission whose operation is known."""
+    operation = Operation(submission["operation_id"], json.loads(submission["operation"] or "{}"))
+    return operation_json(operation, submission["token"])
+
+
+def reopen(tx: Tx, token: str) -> None:
+    """A redrive asks again what became of a submission that was closed. What is known of its cost stays.
+
+    Where another of the same generation is open, the unique index refuses.
+    """
+    tx.run(
+        "UPDATE submission SET outcome = 'accepted', closed_at = NULL, error_code = NULL, error_message = NULL"
+        f" WHERE token = :token AND operation_id IS NOT NULL AND NOT {_OPEN}",
+        {"token": token},
+    )
+
+
+SUPERSEDED = ProviderError(ErrorCode.CANCELLED, "given up by a redrive that was allowed to pay again")
+
+
+def supersede(tx: Tx, submission: Row) -> None:
+    """Close what is still open, because somebody chose to pay anew; what it costs stays unknown."""
+    if submission["outcome"] == SubmissionOutcome.ACCEPTED:
+        fail(tx, submission["token"], SUPERSEDED)
+    else:
+        abandon(tx, submission["token"], SUPERSEDED)
+
+
+def blank(tx: Tx, generation_id: str) -> None:
+    """Forget what a provider said about a generation; what was paid, when and under which operation stays."""
+    tx.run(
+        "UPDATE submission SET error_message = NULL,"
+        " operation = CASE WHEN operation IS NULL THEN NULL ELSE '{}' END WHERE generation_id = :id",
+        {"id": generation_id},
+    )

@@ -22,6 +22,11 @@ def check(request: VideoRequest, capabilities: Capabilities) -> list[Problem]:
     return list(_problems(request, capabilities))
 
 
+def list_price(can: Capabilities, duration: int | None) -> int:
+    """What the list price says, in micro-USD; for a length that was not asked for, that of the shortest offered."""
+    return can.price_micros_per_second * (duration or min(can.durations, default=0))
+
+
 def _problems(request: VideoRequest, can: Capabilities) -> Iterator[Problem]:
     if len(request.prompt) > can.max_prompt:
         yield Problem("/prompt", f"has {len(request.prompt)} characters; at most {can.max_prompt} are taken")

@@ -107,7 +107,7 @@ class Workflow:
         changed = {**report.patch, **changed}
         if isinstance(decision, Complete):
             changed["expires_at"] = self._parts.policies.expires_at(tx.now)
-        if isinstance(decision, Fail | DeadLetter) and ledger.may_have_cost(tx, before["id"], before["run"]):
+        if isinstance(decision, Fail | DeadLetter) and ledger.may_have_cost(tx, before["id"]):
             changed["error_retryable"] = 0
         if event is None and _stepped(before, changed):
             event = EventType.PROGRESS

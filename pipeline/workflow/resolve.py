@@ -16,7 +16,7 @@ from pipeline.schemas import video_request
 from pipeline.storage import StorageError
 from pipeline.turn import Report, Turn
 from pipeline.workflow.parts import Parts, ask, fault_of, subject_of
-from pipeline.workflow.submit import adopted, input_image, operation_json, pay_once
+from pipeline.workflow.submit import adopted, input_image, pay_once
 from providers.base import (
     Accepted,
     Capabilities,
@@ -79,7 +79,7 @@ def _adopt(parts: Parts, submission: Row, operation: Operation, how: str) -> Rep
     token = submission["token"]
     return Report(
         Done(Step.POLL),
-        patch={"operation": operation_json(operation, token), "accepted_at": parts.clock.now_ms()},
+        patch={"operation": ledger.operation_json(operation, token), "accepted_at": parts.clock.now_ms()},
         facts=[lambda tx: ledger.accept(tx, token, operation)],
         notes=[("submit.resolved", {"operation": operation.id, "by": how})],
         fields={"operation": operation.id},

@@ -4,7 +4,6 @@ time."""
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 
 from pipeline import admission, ledger, queue, timeline
@@ -30,6 +29,7 @@ from pipeline.turn import Report, Turn
 from pipeline.workflow.parts import Parts, fault_of, subject_of
 from providers import base
 from providers.base import Accepted, ErrorCode, Operation, ProviderError, Rejected, SubmitContext, SubmitResult
+from providers.checks import list_price
 from webhooks.events import EventType
 
 PROCESS_ENDED = ProviderError(ErrorCode.TRANSIENT, "our process ended between the intent to pay and its answer")
@@ -50,7 +50,8 @@ async def submit(parts: Parts, turn: Turn) -> Report:
         return _found(parts, subject.open_submission)
     if subject.generation["cancel_requested_at"] is not None:
         return Report(Stopped())
-    waited = (parts.clock.now_ms() - subject.generation["created_at"]) / 1000
+    asked_at = subject.generation["redriven_at"] or subject.generation["created_at"]
+    waited = (parts.clock.now_ms() - asked_at) / 1000
     if waited > parts.policies.queue_timeout:
         message = f"no provider took it within {parts.policies.queue_timeout:g} s (QUEUE_TIMEOUT)"
         return Report(Failed(Fault("deadline_exceeded", message, retryable=True), exhausted=True))
@@ -65,7 +66,7 @@ async def submit(parts: Parts, turn: Turn) -> Report:
     except StorageError as error:
         return Report(Failed(Fault(error.code, f"the input image cannot be read: {error}"), retryable=True))
     token = new_id("sub", parts.clock.now_ms(), parts.random)
-    amount = estimate(provider, request)
+    amount = list_price(provider.capabilities, request.duration)
     turn.paying = True
     intended = await parts.db.write(lambda tx: _intend(parts, turn, tx, token, amount), key=turn.claim.id)
     if intended is None:
@@ -77,13 +78,6 @@ async def submit(parts: Parts, turn: Turn) -> Report:
         )
     result = await pay_once(parts, provider, request, token)
     return answered(parts, turn, token, result)
-
-
-def estimate(provider: base.Provider, request: base.VideoRequest) -> int:
-    """What the list price says, in micro-USD; for a length that was not asked for, that of the shortest offered."""
-    can = provider.capabilities
-    seconds = request.duration or min(can.durations, default=0)
-    return can.price_micros_per_second * seconds
 
 
 def _found(parts: Parts, submission: Row) -> Report:
@@ -103,16 +97,7 @@ def _found(parts: Parts, submission: Row) -> Report:
 
 def adopted(parts: Parts, submission: Row) -> dict[str, object]:
     """The generation's columns after a submission that is known to be accepted."""
-    operation = Operation(submission["operation_id"], json.loads(submission["operation"] or "{}"))
-    return {
-        "operation": operation_json(operation, submission["token"]),
-        "accepted_at": parts.clock.now_ms(),
-    }
-
-
-def operation_json(operation: Operation, token: str) -> str:
-    """An operation as the generation row keeps it, with the token of the submission that made it."""
-    return json.dumps({"id": operation.id, "data": dict(operation.data), "token": token})
+    return {"operation": ledger.operation_of(submission), "accepted_at": parts.clock.now_ms()}
 
 
 async def input_image(parts: Parts, generation: Row) -> bytes | None:
@@ -190,7 +175,7 @@ def _accepted(parts: Parts, turn: Turn, token: str, operation: Operation) -> Rep
     return Report(
         Done(Step.POLL, parts.policies.first_poll(provider.capabilities)),
         patch={
-            "operation": operation_json(operation, token),
+            "operation": ledger.operation_json(operation, token),
             "accepted_at": parts.clock.now_ms(),
         },
         facts=[

@@ -241,19 +241,19 @@ async def test_a_refused_call_does_not_count_but_one_that_a_lookup_missed_does(
     ("outcome", "may"),
     [(outcome, outcome != "rejected") for outcome in (*OPEN, *CLOSED)],
 )
-async def test_a_run_may_have_cost_something_unless_all_its_calls_are_known_to_be_free(
+async def test_a_generation_may_have_cost_something_unless_all_its_calls_are_known_to_be_free(
     db: Database, outcome: str, may: bool
 ) -> None:
-    assert not await db.read(lambda tx: ledger.may_have_cost(tx, "gen_1", 1))
+    assert not await db.read(lambda tx: ledger.may_have_cost(tx, "gen_1"))
     await prepare(db, "t1", outcome)
-    assert await db.read(lambda tx: ledger.may_have_cost(tx, "gen_1", 1)) == may
-    assert not await db.read(lambda tx: ledger.may_have_cost(tx, "gen_1", 2)), "another run has its own account"
+    assert await db.read(lambda tx: ledger.may_have_cost(tx, "gen_1")) == may
+    assert not await db.read(lambda tx: ledger.may_have_cost(tx, "gen_2"))
 
 
 async def test_a_failure_that_was_not_billed_cost_nothing(db: Database) -> None:
     await prepare(db, "t1", "accepted")
     await db.write(lambda tx: ledger.fail(tx, "t1", FREE))
-    assert not await db.read(lambda tx: ledger.may_have_cost(tx, "gen_1", 1))
+    assert not await db.read(lambda tx: ledger.may_have_cost(tx, "gen_1"))
 
 
 @pytest.mark.parametrize(("outcome", "kept"), [("intended", True), ("unknown", True), ("accepted", False)])
