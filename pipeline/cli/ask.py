@@ -1,4 +1,4 @@
-"""Commands that speak to a running service: `submit`, `show`."""
+"""Commands of those who want videos: `submit`, `watch`, `show`, `list`, `cancel`, `delete`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from pipeline.cli.base import run_loop
-from pipeline.cli.options import service_options
+from pipeline.cli.options import json_option, moment, page_options, service_options
 
 
 def _pairs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -80,4 +80,121 @@ def show(generation_id: str, as_json: bool, url: str | None, key: str | None, re
     click.echo(run_loop(show_text(service_at(url, key, retry_for), generation_id, as_json=as_json)))
 
 
-COMMANDS = (submit, show)
+@click.command()
+@click.argument("generation_id", metavar="ID")
+@click.option("--json", "as_json", is_flag=True, help="Print the generation as one line of JSON for each change.")
+@service_options
+def watch(generation_id: str, as_json: bool, **service: Any) -> None:
+    """Watch a generation until it ends: its stages, progress, and about how long it will take.
+
+    Prints the URL of the video in the end; everything before goes to standard error. A service that restarts is
+    waited for. Ctrl-C leaves the generation going.
+
+    Exit codes: 0 completed, 1 failed or cancelled, 2 no such generation, 3 not reachable, 130 Ctrl-C.
+
+    \b
+    Example:
+      dailies watch gen_01a20c2379a472e79903854a2481a75a
+      dailies watch order-17 --json
+    """
+    from pipeline.cli.submit import report, watch_lines, watch_shown
+    from pipeline.cli.target import ask_service
+
+    work = watch_lines if as_json else watch_shown
+    ended = ask_service(
+        lambda client: work(client, generation_id),
+        on_interrupt=lambda: f"the generation goes on; look at it with: dailies show {generation_id}",
+        **service,
+    )
+    report(ended, wait=True, as_json=False, quiet=as_json)
+
+
+@click.command("list")
+@click.option("--status", metavar="NAMES", help="Such as processing, or completed,failed.")
+@click.option("--user", metavar="ID", help="Of this userId.")
+@click.option("--provider", metavar="NAME", help="Made by this provider.")
+@click.option("--model", metavar="NAME", help="Made by this model.")
+@click.option("--error", metavar="CODE", help="Failed with this code.")
+@click.option("--generation-id", metavar="ID", help="With this generationId of your own.")
+@click.option("--metadata", multiple=True, metavar="NAME=VALUE", callback=_pairs, help="With this in its metadata.")
+@click.option("--since", metavar="TIME", callback=moment, help="Asked for since: 15m, 2h, 3d, or 2026-11-22T14:00Z.")
+@click.option("--until", metavar="TIME", callback=moment, help="Asked for before, written likewise.")
+@click.option("--oldest", is_flag=True, help="Oldest first, not newest.")
+@page_options
+@json_option
+@service_options
+def list_(
+    limit: int, every: bool, as_json: bool, url: str | None, key: str | None, retry_for: float, **asked: Any
+) -> None:
+    """List generations, newest first.
+
+    Exit codes: 0, 2 if a filter is refused, 3 if the service is not reachable.
+
+    \b
+    Example:
+      dailies list
+      dailies list --status failed --since 1d --all
+      dailies list --user ann --json
+    """
+    from pipeline.cli.listing import generation_query, list_generations
+    from pipeline.cli.target import ask_service
+
+    most = None if every else limit
+    query = generation_query(asked)
+    text = ask_service(
+        lambda client: list_generations(client, query, most, as_json=as_json), url=url, key=key, retry_for=retry_for
+    )
+    click.echo(text)
+
+
+@click.command()
+@click.argument("generation_ids", metavar="ID...", nargs=-1, required=True)
+@json_option
+@service_options
+def cancel(generation_ids: tuple[str, ...], as_json: bool, **service: Any) -> None:
+    """Cancel generations. One that the provider has begun is stopped there if it can be; it may be charged.
+
+    Prints how each stands now: `cancelled`, or that the end is under way.
+
+    Exit codes: 0, 2 if one was refused (the others were cancelled), 3 if the service is not reachable.
+
+    \b
+    Example:
+      dailies cancel gen_01a20c2379a472e79903854a2481a75a
+      dailies cancel order-17 order-18
+    """
+    from pipeline.cli.acts import cancel_each, finish
+    from pipeline.cli.target import ask_service
+
+    text, refused = ask_service(lambda client: cancel_each(client, generation_ids, as_json=as_json), **service)
+    click.echo(text)
+    finish(refused)
+
+
+@click.command()
+@click.argument("generation_ids", metavar="ID...", nargs=-1, required=True)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@service_options
+def delete(generation_ids: tuple[str, ...], yes: bool, as_json: bool, **service: Any) -> None:
+    """Delete generations that have ended: the video's file, the prompt, and what else was asked. For good.
+
+    What was paid stays in the accounts. Asks first, unless --yes is given.
+
+    Exit codes: 0, 2 if one was refused or nobody said yes, 3 if the service is not reachable.
+
+    \b
+    Example:
+      dailies delete gen_01a20c2379a472e79903854a2481a75a
+      dailies delete order-17 order-18 --yes
+    """
+    from pipeline.cli.acts import delete_each, finish, sure
+    from pipeline.cli.target import ask_service
+
+    sure(f"Delete {', '.join(generation_ids)} with all files, for good?", yes)
+    text, refused = ask_service(lambda client: delete_each(client, generation_ids, as_json=as_json), **service)
+    click.echo(text)
+    finish(refused)
+
+
+COMMANDS = (submit, watch, show, list_, cancel, delete)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,8 @@ import click
 from rich.console import Console
 
 from pipeline.cli.base import CommandError, Failed, Unreachable
+from pipeline.cli.client import Client
+from pipeline.cli.follow import follow
 from pipeline.cli.target import Target, connect
 from pipeline.cli.watch import TERMINAL, display, wait_for
 from pipeline.cli.words import failure_text, generation_text, json_text
@@ -100,11 +103,13 @@ class Submission:
         return f"the generation goes on; look at it with: dailies show {self._id}"
 
 
-def report(generation: Mapping[str, Any], *, wait: bool, as_json: bool) -> None:
-    """Print the result. Raises Failed for a generation that was waited for and has no video."""
+def report(generation: Mapping[str, Any], *, wait: bool, as_json: bool, quiet: bool = False) -> None:
+    """Print the result, unless `quiet`. Raises Failed for a generation that was waited for and has no video."""
     ended = generation["status"] in TERMINAL
     if as_json:
         click.echo(json_text(generation))
+    elif quiet:
+        pass
     elif wait and generation.get("result"):
         click.echo(generation["result"]["videoUrl"])
     elif not wait:
@@ -112,6 +117,23 @@ def report(generation: Mapping[str, Any], *, wait: bool, as_json: bool) -> None:
         click.echo(f"{generation['status']}; look at it with: dailies show {generation['id']}", err=True)
     if wait and ended and generation["status"] != "completed":
         raise Failed(f"{failure_text(generation)}\n  its story: dailies show {generation['id']}")
+
+
+async def watch_shown(client: Client, reference: str) -> dict[str, Any]:
+    """Follow a generation with a display until it has ended. Raises CommandError."""
+    generation = await client.generation(reference)
+    with display(Console(stderr=True)) as shown:
+        return await wait_for(client, generation, shown)
+
+
+async def watch_lines(client: Client, reference: str) -> dict[str, Any]:
+    """Follow a generation and print it whenever it has changed, as a line of JSON. Raises CommandError."""
+    last: dict[str, Any] = {}
+    async for generation in follow(client, reference):
+        if generation != last:
+            click.echo(json.dumps(generation, ensure_ascii=False))
+        last = generation
+    return last
 
 
 async def show_text(target: Target, generation_id: str, *, as_json: bool) -> str:

@@ -1,0 +1,103 @@
+"""`stats`: the queue at a glance, once or live. The text is pure."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from pipeline.cli.client import Answer, Client
+from pipeline.cli.tables import table
+from pipeline.cli.words import span_text
+
+PATH = "/api/queue/status"
+Json = Mapping[str, Any]
+
+
+async def snapshot(client: Client) -> Answer:
+    """The queue as it stands. Raises CommandError."""
+    return await client.get(PATH)
+
+
+async def show_live(client: Client, console: Console, every: float) -> None:
+    """Redraw until Ctrl-C: on a terminal in place, elsewhere one block after the other."""
+    if not console.is_terminal:
+        while True:
+            console.print(Text(status_text(await snapshot(client))), soft_wrap=True)
+            await asyncio.sleep(every)
+    with Live(console=console, screen=True, auto_refresh=False) as live:
+        while True:
+            live.update(Text(f"{status_text(await snapshot(client))}\n\nCtrl-C ends"), refresh=True)
+            await asyncio.sleep(every)
+
+
+def status_text(status: Json) -> str:
+    """What waits, runs and is stuck; for the operator also lanes, workers and the last hour."""
+    parts = [_counts(status), *_lanes(status), *_workers(status), *_hour(status.get("lastHour"))]
+    return "\n\n".join(parts)
+
+
+def _counts(status: Json) -> str:
+    rows = []
+    for kind in ("generations", "deliveries"):
+        counted = status[kind]["byStatus"]
+        steps = ", ".join(f"{step} {count}" for step, count in status[kind].get("byStep", {}).items() if count)
+        rows.append((kind, *(counted.get(name, 0) for name in ("waiting", "pending", "processing", "dead")), steps))
+    oldest = status.get("oldestWaitingSeconds")
+    notes = [f"the oldest waits for {span_text(oldest)}"] if oldest is not None else []
+    notes += [f"{status['held']} held: the outcome of a paid call is not known"] if status.get("held") else []
+    head = (status["at"], "WAITING", "PENDING", "RUNNING", "DEAD", "STEPS")
+    return "\n".join([table(head, rows), *notes])
+
+
+def _lanes(status: Json) -> Iterator[str]:
+    lanes = status.get("lanes")
+    if lanes:
+        rows = [
+            (
+                lane["name"],
+                f"{lane['inFlight']}/{lane['maxInFlight']}",
+                "" if lane["pausedUntil"] is None else f"paused until {lane['pausedUntil']}: {lane['pausedReason']}",
+            )
+            for lane in lanes
+        ]
+        yield table(("LANE", "IN FLIGHT", "STATE"), rows)
+
+
+def _workers(status: Json) -> Iterator[str]:
+    if "workers" in status:
+        names = ", ".join(f"{worker['host']}:{worker['pid']}" for worker in status["workers"])
+        yield f"workers alive: {len(status['workers'])}" + (f" ({names})" if names else "; start `dailies worker`")
+
+
+def _hour(hour: Json | None) -> Iterator[str]:
+    if not hour:
+        return
+    rate = hour.get("successRate")
+    lines = [
+        "In the last hour",
+        f"  {hour['completed']} completed, {hour['failed']} failed, {hour['cancelled']} cancelled"
+        + ("" if rate is None else f"; {rate:.1%} succeeded"),
+    ]
+    if "provider" in hour:
+        calls = hour["provider"]
+        lines.append(
+            f"  provider: {calls['calls']} calls, {calls['errors']} errors, {calls['rateLimited']} rate limits"
+        )
+        lines[-1] += f", {calls['costUsd']:.2f} USD; {hour['retries']} retries"
+    if "webhooks" in hour:
+        sent = hour["webhooks"]
+        lines.append(f"  webhooks: {sent['delivered']} delivered, {sent['retried']} tried again, {sent['failed']} dead")
+    yield "\n".join(lines)
+    times = {name: cell for name, cell in hour.get("seconds", {}).items() if cell["count"]}
+    if times:
+        rows = [(name, cell["count"], _seconds(cell["average"]), _seconds(cell["p95"])) for name, cell in times.items()]
+        yield table(("SECONDS", "COUNT", "AVERAGE", "P95"), rows)
+
+
+def _seconds(value: float | None) -> str | None:
+    return None if value is None else f"{value:.2f}"
