@@ -10,7 +10,6 @@ from typing import TypeVar
 
 from pipeline.telemetry import emit
 from providers.base import (
-    Accepted,
     Callback,
     Download,
     Operation,
@@ -21,6 +20,7 @@ from providers.base import (
     Rejected,
     SubmitContext,
     SubmitResult,
+    Unknown,
     VideoRequest,
 )
 
@@ -104,8 +104,6 @@ def _outcome(result: object) -> tuple[str, ProviderError | None]:
             return "ended", None
         case Rejected(error):
             return "rejected", error
-        case Accepted():
-            return "ok", None
-    error = getattr(result, "error", None)
-    unknown = isinstance(error, ProviderError) and not isinstance(result, ProviderStatus)
-    return ("unknown", error) if unknown else ("ok", None)
+        case Unknown(error):
+            return "unknown", error
+    return "ok", None

@@ -63,8 +63,9 @@ def subscribe(listener: Listener) -> Callable[[], None]:
     return unsubscribe
 
 
-def emit(event: str, *, level: int = logging.INFO, exc_info: BaseException | None = None, **fields: Any) -> None:
-    """Tell one event. Fields that are None are left out; numbers of milliseconds end in `_ms` or are called `ms`."""
+def emit(event: str, *, level: int = logging.INFO, exc_info: Any = None, **fields: Any) -> None:
+    """Tell one event. Fields that are None are left out; numbers of milliseconds end in `_ms` or are called `ms`;
+    `exc_info` is an exception whose trace goes to the log."""
     if event not in EVENTS:
         raise ValueError(f"unknown event {event!r}: add it to pipeline.telemetry.EVENTS")
     known = {name: value for name, value in fields.items() if value is not None}

@@ -17,7 +17,19 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pipeline.api import callbacks, content, create, events, problems, read, reference, status, tokens
+from pipeline.api import (
+    callbacks,
+    content,
+    create,
+    events,
+    metrics,
+    problems,
+    queue_status,
+    read,
+    reference,
+    status,
+    tokens,
+)
 from pipeline.api.auth import needs_key
 from pipeline.api.cors import cors
 from pipeline.api.gate import PROBES, refusal
@@ -49,11 +61,12 @@ def create_api(service: Service, lifespan: Lifespan | None = None) -> Starlette:
             Route("/api/generations/{id}/content", content.content),
             Route("/api/generations/{id}/events", events.events),
             Route("/api/generations/{id}/tokens", tokens.create, methods=["POST"]),
-            Route("/api/queue/status", status.queue_status),
+            Route("/api/queue/status", queue_status.queue_status),
             Route("/callbacks/{provider}/{token}", callbacks.callback, methods=["POST"]),
             Route("/problems/{code}", problems.explain),
             Route("/openapi.json", reference.openapi),
             Route("/docs", reference.docs),
+            Route("/metrics", metrics.metrics),
             Route("/healthz", status.healthz),
             Route("/readyz", status.readyz),
         ],

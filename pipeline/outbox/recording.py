@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 
@@ -93,7 +94,7 @@ class Recorder:
         if inserted is None:
             return None
         if event_type in TERMINAL:
-            tx.emit("generation.ended", **ended_fields(tx, generation))
+            tx.emit("generation.ended", level=logging.INFO, **ended_fields(tx, generation))
         first = self._policy.schedule[0] if self._policy.schedule else 0.0
         for place in wanted:
             address(

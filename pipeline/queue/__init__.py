@@ -20,7 +20,7 @@ from pipeline.queue.decisions import acknowledge, drop, lock, release
 from pipeline.queue.ended import forget, prune
 from pipeline.queue.jobs import FAR_FUTURE, Claim, LeaseLost, NewJob, enqueue
 from pipeline.queue.signals import cancel_unstarted, request_cancel, wake
-from pipeline.queue.statistics import stats
+from pipeline.queue.statistics import first_in_line, stats
 
 __all__ = [
     "FAR_FUTURE",
@@ -38,6 +38,7 @@ __all__ = [
     "drop",
     "enqueue",
     "extend",
+    "first_in_line",
     "forget",
     "hold",
     "lock",

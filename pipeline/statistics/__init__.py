@@ -6,10 +6,11 @@ there. A process that is killed loses what it counted since its last write, at m
 jobs and money are never counted this way.
 """
 
+from pipeline.statistics import catalog, gauges
 from pipeline.statistics.exposition import Sample, write_text
 from pipeline.statistics.process import process_gauges
 from pipeline.statistics.recorder import Statistics
 from pipeline.statistics.rows import totals
 from pipeline.statistics.summary import last_hour
 
-__all__ = ["Sample", "Statistics", "last_hour", "process_gauges", "totals", "write_text"]
+__all__ = ["Sample", "Statistics", "catalog", "gauges", "last_hour", "process_gauges", "totals", "write_text"]

@@ -49,7 +49,10 @@ async def test_the_queue_is_counted(tmp_path):
         status = (await house.api.get("/api/queue/status")).json()
         assert status["object"] == "queue"
         assert status["generations"]["byStatus"] == {"waiting": 2, "pending": 0, "processing": 0, "dead": 0}
-        assert status["generations"]["lastHour"] == {"cancelled": 1}
+        await house.plant.statistics.flush()
+        status = (await house.api.get("/api/queue/status")).json()
+        assert (status["lastHour"]["cancelled"], status["lastHour"]["completed"]) == (1, 0)
+        assert status["lastHour"]["successRate"] is None
         assert status["deliveries"]["byStatus"]["pending"] == 1
         assert status["oldestWaitingSeconds"] >= 0
         assert status["workers"] == []
