@@ -13,6 +13,9 @@ import logging
 from pipeline.db import Row, Tx
 from pipeline.lifecycle import JobStatus
 
+EVERYTHING = "*"
+"""The lane whose pause closes all others: no generation starts, what runs goes on, deliveries too."""
+
 HEAD_START_MS = 60_000
 LOWEST_PRIORITY = 10
 
@@ -42,6 +45,8 @@ SELECT count(*) FROM job WHERE lane = :lane AND {status} AND step IN ('submit', 
 
 def admit(tx: Tx, *, limit: int, max_in_flight: int) -> int:
     """Start up to `limit` waiting jobs per lane, within the lane's bound, unless it is paused. Returns how many."""
+    if is_paused(tx, EVERYTHING):
+        return 0
     return sum(_admit_lane(tx, row["lane"], limit, max_in_flight) for row in tx.all(_WAITING_LANES))
 
 
@@ -98,17 +103,25 @@ def pause(tx: Tx, lane: str, *, seconds: float, reason: str) -> None:
 
 
 def is_paused(tx: Tx, lane: str) -> bool:
-    """Whether a lane is closed just now."""
-    until = tx.value("SELECT paused_until FROM lane WHERE name = :name", {"name": lane})
+    """Whether a lane is closed just now, by itself or with the whole service."""
+    until = tx.value(
+        "SELECT max(paused_until) FROM lane WHERE name = :name OR name = :everything",
+        {"name": lane, "everything": EVERYTHING},
+    )
     return until is not None and until > tx.now
 
 
-def resume(tx: Tx, lane: str) -> None:
-    """Open a lane again."""
+def resume(tx: Tx, lane: str) -> bool:
+    """Open a lane again, and forget its streak of unknown outcomes; False if it was open."""
+    row = tx.one(f"SELECT paused_until FROM lane WHERE name = :name{tx.for_update}", {"name": lane})
     tx.run(
         "UPDATE lane SET paused_until = NULL, paused_reason = NULL, unknown_streak = 0 WHERE name = :name",
         {"name": lane},
     )
+    if row is None or (row["paused_until"] or 0) <= tx.now:
+        return False
+    tx.emit("lane.resumed", lane=lane)
+    return True
 
 
 UNKNOWN_LIMIT = 3

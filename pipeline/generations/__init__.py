@@ -5,21 +5,35 @@
     creating      once, whatever is sent again
     reading       one, a page, counts
     cancelling    at once, or with the next turn
+    redriving     a failed one goes on where it failed, as a new run
+    deleting      what was written and made goes, a tombstone stays
 """
 
 from pipeline.generations.cancelling import cancel
 from pipeline.generations.creating import Conflict, StoredImage, create, repeated
-from pipeline.generations.reading import Filters, counts, find, find_any, page
+from pipeline.generations.deleting import NotEnded, buried, bury
+from pipeline.generations.reading import Deleted, Filters, counts, find, find_any, page
+from pipeline.generations.redriving import From, NotRedrivable, Plan, RepayNeeded, plan, redrive
 
 __all__ = [
     "Conflict",
+    "Deleted",
     "Filters",
+    "From",
+    "NotEnded",
+    "NotRedrivable",
+    "Plan",
+    "RepayNeeded",
     "StoredImage",
+    "buried",
+    "bury",
     "cancel",
     "counts",
     "create",
     "find",
     "find_any",
     "page",
+    "plan",
+    "redrive",
     "repeated",
 ]

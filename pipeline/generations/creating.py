@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pipeline import admission, queue, timeline
 from pipeline.db import Row, Tx
-from pipeline.generations.reading import find
+from pipeline.generations.reading import Deleted, find
 from pipeline.lifecycle import GenerationStatus, JobKind, Stage, Step
 from pipeline.schemas import GenerationCreate
 
@@ -45,7 +45,8 @@ def create(
 ) -> tuple[Row, bool]:
     """Write a generation and its job, once. Returns the row and whether it is new.
 
-    The same request under the same key or id finds the first one. Raises Conflict when the request differs.
+    The same request under the same key or id finds the first one. Raises Conflict when the request differs, Deleted
+    when the first one was deleted.
     """
     row = _asked(request, image) | {
         "id": generation_id,
@@ -103,13 +104,16 @@ def _existing(tx: Tx, tenant: str, request: GenerationCreate, idempotency_key: s
         {"tenant": tenant, "client": request.generation_id},
     )
     assert row is not None
+    if row["deleted_at"] is not None:
+        raise Deleted(row)
     if row["request_hash"] != request.fingerprint:
         raise Conflict("Idempotency-Key" if by_key else "generationId", row)
     return row
 
 
 def repeated(tx: Tx, tenant: str, request: GenerationCreate, idempotency_key: str | None) -> Row | None:
-    """The earlier generation that this request repeats, if there is one. Raises Conflict when it differs."""
+    """The earlier generation that this request repeats, if there is one. Raises Conflict when it differs, or
+    Deleted."""
     if idempotency_key is None and request.generation_id is None:
         return None
     known = tx.value(

@@ -14,6 +14,14 @@ from pipeline.models import Generation
 from pipeline.schemas import OUR_PREFIX
 
 
+class Deleted(Exception):
+    """The generation was deleted: only its tombstone is left."""
+
+    def __init__(self, row: Row) -> None:
+        super().__init__(row["id"])
+        self.row = row
+
+
 def find(tx: Tx, tenant: str, reference: str) -> Row | None:
     """A generation by our id (`gen_...`) or by the app's own."""
     return tx.one(
@@ -33,7 +41,8 @@ def _id_column(reference: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """What a list is narrowed to. `reference` is one of both ids; times in milliseconds since 1970."""
+    """What a list is narrowed to. `reference` is one of both ids; times in milliseconds since 1970; `deleted` lists
+    tombstones too."""
 
     reference: str | None = None
     statuses: tuple[str, ...] = ()
@@ -44,6 +53,7 @@ class Filters:
     created_after: int | None = None
     created_before: int | None = None
     metadata: Mapping[str, str] | None = None
+    deleted: bool = False
 
 
 def page(
@@ -63,6 +73,8 @@ def page(
 
 def _narrowed(tenant: str, filters: Filters) -> SelectOfScalar[Generation]:
     query = select(Generation).where(Generation.tenant_id == tenant)
+    if not filters.deleted:
+        query = query.where(col(Generation.deleted_at).is_(None))
     if filters.statuses:
         query = query.where(col(Generation.status).in_(filters.statuses))
     if filters.reference is not None:
