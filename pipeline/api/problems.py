@@ -40,6 +40,10 @@ TITLES: dict[str, str] = {
     "request_in_progress": "The same request is being answered",
     "invalid_idempotency_key": "The Idempotency-Key cannot be used",
     "invalid_parameter": "A query parameter has a mistake",
+    "gone": "The generation was deleted",
+    "not_ended": "The generation has not ended",
+    "not_redrivable": "The generation cannot go on",
+    "repay_needed": "It would be paid for again",
     "not_ready": "The video is not there",
     "video_gone": "The video's file is gone",
     "range_not_satisfiable": "The range is outside the file",
@@ -61,7 +65,8 @@ MAX_POINTER = 300
 class Problem(Exception):
     """An answer that says no, by the name of RFC 9457.
 
-    `errors` are `{pointer, detail, allowed?}`; `existing_id` is the generation that stands in the way.
+    `errors` are `{pointer, detail, allowed?}`; `existing_id` is the generation that stands in the way; `members` are
+    what this kind of problem says besides.
     """
 
     def __init__(
@@ -74,6 +79,7 @@ class Problem(Exception):
         headers: Mapping[str, str] | None = None,
         retryable: bool = False,
         existing_id: str | None = None,
+        members: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(detail)
         self.status = status
@@ -83,11 +89,15 @@ class Problem(Exception):
         self.headers = dict(headers or {})
         self.retryable = retryable
         self.existing_id = existing_id
+        self.members = dict(members or {})
 
     def response(self, request: Request) -> Response:
         """As `application/problem+json`; the log line of the request names the code."""
-        state = request.scope.setdefault("state", {})
-        state["problem"] = self.code
+        request.scope.setdefault("state", {})["problem"] = self.code
+        return JSONResponse(self.body(request), self.status, self.headers, media_type="application/problem+json")
+
+    def body(self, request: Request) -> dict[str, Any]:
+        """The members of the problem, in JSON's words."""
         body: dict[str, Any] = {
             "type": f"/problems/{self.code}",
             "title": TITLES[self.code],
@@ -95,14 +105,14 @@ class Problem(Exception):
             "detail": self.detail,
             "instance": request.scope["path"],
             "code": self.code,
-            "requestId": state.get("request_id"),
+            "requestId": request.scope.get("state", {}).get("request_id"),
             "retryable": self.retryable,
         }
         if self.errors:
             body["errors"] = self.errors
         if self.existing_id is not None:
             body["existingId"] = self.existing_id
-        return JSONResponse(body, self.status, self.headers, media_type="application/problem+json")
+        return body | self.members
 
 
 def from_validation(error: ValidationError) -> Problem:
