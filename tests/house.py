@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import socket
 import time
@@ -19,6 +20,7 @@ from pipeline.config import Settings
 from pipeline.server import HttpServer
 from providers.mock.serve import MockServer
 from providers.mock.server import create_mock
+from tests.contract import conforms
 from webhooks.receiver import Received, create_receiver
 
 FAST = {
@@ -126,7 +128,8 @@ async def open_house(folder: Path, *, work: bool = True, speed: float = 100.0, *
         secrets[:] = plant.secrets.webhook
         server = await stack.enter_async_context(HttpServer(make_api(plant), "127.0.0.1", settings.port))
         base = f"http://127.0.0.1:{server.port}"
-        api = await stack.enter_async_context(httpx.AsyncClient(base_url=base, timeout=10))
+        hooks = {"response": [conforms] if os.environ.get("CONTRACT") else []}
+        api = await stack.enter_async_context(httpx.AsyncClient(base_url=base, timeout=10, event_hooks=hooks))
         provider = await stack.enter_async_context(httpx.AsyncClient(base_url=mock.url))
         stop = asyncio.Event()
         worker = asyncio.create_task(run_until(make_worker(plant), stop)) if work else None

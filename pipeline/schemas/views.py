@@ -62,7 +62,7 @@ def _result(row: Row, links: Links) -> dict[str, Any] | None:
         "bytes": row["video_bytes"],
         "sha256": row["video_sha256"],
         "contentType": "video/mp4",
-        "processingTime": row["finished_at"] - row["created_at"],
+        "processingTime": max(0, row["finished_at"] - row["created_at"]),
     }
 
 

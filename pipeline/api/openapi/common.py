@@ -77,6 +77,7 @@ ABOUT_IT = {
     "get": Link("getGeneration", BY_ID),
     "events": Link("listGenerationEvents", BY_ID),
     "cancel": Link("cancelGeneration", BY_ID),
+    "token": Link("createReadToken", BY_ID),
     "content": Link("getGenerationContent", BY_ID),
 }
 """What can be done with a generation that was answered."""

@@ -69,9 +69,10 @@ def complete(tmp_path_factory: pytest.TempPathFactory) -> Callable[[House], Awai
             "video_sha256": sha256,
             "video_bytes": len(VIDEO),
             "video_duration": 4.0,
-            "finished_at": house.plant.clock.now_ms(),
         }
-        await house.plant.db.write(lambda tx: tx.update("generation", values, "id = :id", {"id": made["id"]}))
+        await house.plant.db.write(
+            lambda tx: tx.update("generation", values | {"finished_at": tx.now}, "id = :id", {"id": made["id"]})
+        )
         return await house.get(made["id"])
 
     return make

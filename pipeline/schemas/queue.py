@@ -1,0 +1,114 @@
+"""The answer of `/api/queue/status`, as models; see `responses`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipeline.schemas.responses import Answer, Count, Time
+
+Seconds = Annotated[float, Field(ge=0)]
+
+
+class ByStatus(Answer):
+    """Jobs that have not ended, and the dead."""
+
+    waiting: Annotated[Count, Field(description="for admission")]
+    pending: Annotated[Count, Field(description="between two turns")]
+    processing: Annotated[Count, Field(description="in a turn just now")]
+    dead: Annotated[Count, Field(description="exhausted, poison or past their deadline")]
+
+
+class JobCounts(Answer):
+    """How many jobs there are."""
+
+    by_status: ByStatus
+    by_step: Annotated[dict[str, int], Field(description="those admitted, by what their next turn does")]
+
+
+class Lane(Answer):
+    """The road to one provider or endpoint."""
+
+    name: str
+    in_flight: Count
+    max_in_flight: Count
+    paused_until: Time | None
+    paused_reason: str | None
+
+
+class WorkerSeen(Answer):
+    """A worker that was seen in the last 90 seconds."""
+
+    id: str
+    host: str
+    pid: int
+    version: str
+    started_at: Time
+    seen_at: Time
+
+
+class Times(Answer):
+    """How long something took, in seconds."""
+
+    count: Count
+    average: Seconds | None
+    p95: Seconds | None
+
+
+class HourTimes(Answer):
+    """How long each part took."""
+
+    waiting: Times
+    submitting: Times
+    processing: Times
+    storing: Times
+    delivery: Times
+    total: Times
+
+
+class HourProvider(Answer):
+    """How the providers behaved."""
+
+    calls: Count
+    errors: Count
+    rate_limited: Count
+    cost_usd: float
+
+
+class HourWebhooks(Answer):
+    """How the receivers behaved."""
+
+    sent: Annotated[Count, Field(description="attempts")]
+    delivered: Count
+    retried: Annotated[Count, Field(description="attempts that failed")]
+    failed: Annotated[Count, Field(description="deliveries that were given up")]
+
+
+class LastHour(Answer):
+    """The last 60 minutes; figures come a few seconds late."""
+
+    completed: Count
+    failed: Count
+    cancelled: Count
+    completed_per_minute: Seconds
+    failed_per_minute: Seconds
+    success_rate: Annotated[float | None, Field(ge=0, le=1)]
+    retries: Count
+    seconds: HourTimes
+    provider: HourProvider
+    webhooks: HourWebhooks
+
+
+class QueueStatus(Answer):
+    """What waits, what runs, what is stuck and why. A tenant's key is shown its own counts alone."""
+
+    object: Literal["queue"]
+    at: Time
+    generations: JobCounts
+    deliveries: JobCounts
+    oldest_waiting_seconds: Seconds | None
+    held: Annotated[Count, Field(description="generations whose paid call has an unknown outcome")]
+    lanes: list[Lane] | None = None
+    workers: list[WorkerSeen] | None = None
+    last_hour: LastHour | None = None
