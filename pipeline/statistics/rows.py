@@ -1,8 +1,8 @@
 """Rows of `metric`: this package is their only writer.
 
 `minute` is minutes since 1970 by the database's clock. A row of a process and minute is written by that process alone;
-later any process folds it, under a lock, into rows without a worker: of the same minute, then of its hour, then of
-minute 0, which holds the sum of all days before. A total is the sum over all rows, so it never falls. Minute -1 holds
+later any process folds it, under a lock, into rows without a worker: of the same minute, then of ten, then of an hour,
+then of minute 0, which holds the sum of all days before. A total is the sum over all rows, so it never falls. Minute -1 holds
 what each process last said of itself (`total`), and when (`count`, in milliseconds).
 """
 
@@ -23,8 +23,11 @@ ALL = ""
 
 SETTLED_MINUTES = 2
 """No process writes into minutes before these."""
-BY_MINUTE = 120
+BY_MINUTE = 15
+BY_TENTH = 130
 BY_HOUR = 25 * 60
+TENTH = 10
+"""Rows are of one minute for a quarter of an hour, of ten minutes for two hours more, of an hour for a day."""
 FOLD_ROWS = 5_000
 FOLD_LOCK = 0x6461696C
 GAUGE_MS = 90_000
@@ -145,11 +148,12 @@ def fold(tx: Tx) -> int:
     now = tx.now // MINUTE_MS
     rows = tx.all(
         "DELETE FROM metric WHERE (minute, worker, name, label) IN (SELECT minute, worker, name, label FROM metric"
-        " WHERE minute > 0 AND ((worker <> '' AND minute < :settled) OR (minute % 60 <> 0 AND minute < :hourly)"
-        " OR minute < :daily) ORDER BY minute LIMIT :limit) RETURNING *",
+        " WHERE minute > 0 AND ((worker <> '' AND minute < :settled) OR (minute % 10 <> 0 AND minute < :tenths)"
+        " OR (minute % 60 <> 0 AND minute < :hourly) OR minute < :daily) ORDER BY minute LIMIT :limit) RETURNING *",
         {
             "settled": now - SETTLED_MINUTES,
-            "hourly": now - BY_MINUTE,
+            "tenths": now - BY_MINUTE,
+            "hourly": now - BY_TENTH,
             "daily": now - BY_HOUR,
             "limit": FOLD_ROWS,
         },
@@ -169,4 +173,6 @@ def fold(tx: Tx) -> int:
 def _folded(minute: int, now: int) -> int:
     if minute < now - BY_HOUR:
         return 0
-    return minute - minute % 60 if minute < now - BY_MINUTE else minute
+    if minute < now - BY_TENTH:
+        return minute - minute % 60
+    return minute - minute % TENTH if minute < now - BY_MINUTE else minute

@@ -11,7 +11,7 @@ from pipeline.statistics.metric import Cell, Metric, text_of
 from pipeline.statistics.rows import MINUTE_MS, Key
 
 WINDOW = 60
-"""Minutes."""
+"""Minutes; up to nine more, since older rows are of ten minutes each."""
 
 _READ = (
     catalog.PHASES,
@@ -32,18 +32,22 @@ Sums = Mapping[Key, Cell]
 
 
 def last_hour(tx: Tx) -> dict[str, Any]:
-    """What ended, how long it took, and how the providers and receivers behaved, in the last 60 minutes.
+    """What ended, how long it took, and how the providers and receivers behaved, in the last 60 to 69 minutes.
 
-    Times in seconds. Figures come a few seconds late: each process writes its own every ten.
+    Times in seconds; `windowSeconds` says what is covered. Figures come a few seconds late: each process writes its own every ten.
     """
-    sums = rows.totals(tx, tx.now // MINUTE_MS - WINDOW + 1, [metric.name for metric in _READ])
+    since = tx.now // MINUTE_MS - WINDOW
+    since -= since % rows.TENTH
+    seconds = tx.now // 1000 - since * 60
+    sums = rows.totals(tx, since, [metric.name for metric in _READ])
     ended = {status: _count(sums, catalog.ENDED, status=status) for status in ("completed", "failed", "cancelled")}
     decided = ended["completed"] + ended["failed"]
     calls = _count(sums, catalog.CALLS)
     return {
+        "windowSeconds": seconds,
         **ended,
-        "completedPerMinute": round(ended["completed"] / WINDOW, 2),
-        "failedPerMinute": round(ended["failed"] / WINDOW, 2),
+        "completedPerMinute": round(ended["completed"] * 60 / seconds, 2),
+        "failedPerMinute": round(ended["failed"] * 60 / seconds, 2),
         "successRate": round(ended["completed"] / decided, 4) if decided else None,
         "retries": _count(sums, catalog.RETRIES),
         "seconds": {
