@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import Self
+from typing import Any, Self
 
 from starlette.types import ASGIApp
 from uvicorn import Config, Server
@@ -69,7 +69,11 @@ class HttpServer:
 
 class _Protocol(HttpToolsProtocol):
     """uvicorn's, with a way to cut the connection: ending an answer waits until the client has read what was written,
-    for ever if it does not read."""
+    for ever if it does not read. And with no access log, whoever configures logging: our queries hold tokens."""
+
+    def __init__(self, *parts: Any, **named: Any) -> None:
+        super().__init__(*parts, **named)
+        self.access_log = False
 
     def on_message_begin(self) -> None:
         super().on_message_begin()

@@ -29,7 +29,10 @@ class Stream:
     response: httpx.Response
     raw: list[str] = field(default_factory=list)
 
-    async def events(self) -> AsyncIterator[Event]:
+    def __post_init__(self) -> None:
+        self.events = self._events()
+
+    async def _events(self) -> AsyncIterator[Event]:
         name, data, last_id, has_id = "message", [], None, False
         async for line in self.response.aiter_lines():
             self.raw.append(line)
@@ -48,12 +51,12 @@ class Stream:
 
     async def all(self) -> list[Event]:
         """Everything until the stream ends."""
-        return [event async for event in self.events()]
+        return [event async for event in self.events]
 
     async def until(self, good: Callable[[Event], bool]) -> list[Event]:
         """Everything up to the first event that is good."""
         seen = []
-        async for event in self.events():
+        async for event in self.events:
             seen.append(event)
             if good(event):
                 break
