@@ -10,7 +10,16 @@ import re
 from functools import cached_property
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 
@@ -48,8 +57,16 @@ Words = Annotated[
 Url = Annotated[str, StringConstraints(min_length=8, max_length=2048, pattern=r"^https?://[^\s\x00-\x1f\x7f]+$")]
 
 
+def _whole(value: object) -> object:
+    """8.0 is 8, as JSON Schema has it and as every JavaScript client writes it."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = BeforeValidator(_whole)
+
+
 class Body(BaseModel):
-    """Strict on types (neither `"8"` nor `8.0` is 8) and on names."""
+    """Strict on types (`"8"` is not 8) and on names."""
 
     model_config = ConfigDict(extra="forbid", strict=True, alias_generator=to_camel, frozen=True)
 
@@ -113,10 +130,10 @@ class ImageInput(Body):
 class Parameters(Body):
     """How the video should be. What a provider does not offer is refused with what it does."""
 
-    duration: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    duration: Annotated[int, Field(ge=1, le=100_000), Whole] | None = None
     aspect_ratio: Short | None = None
     resolution: Short | None = None
-    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] | None = None
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1), Whole] | None = None
     audio: bool | None = None
     negative_prompt: Words | None = None
     image: ImageInput | None = None
@@ -125,7 +142,7 @@ class Parameters(Body):
 class TokenCreate(Body):
     """How long a read token opens its generation, in seconds."""
 
-    expires_in: Annotated[int, Field(ge=1, le=3600)] = 600
+    expires_in: Annotated[int, Field(ge=1, le=3600), Whole] = 600
 
 
 class WebhookInput(Body):
@@ -145,7 +162,7 @@ class GenerationCreate(Body):
     provider: Short | None = None
     model: Short | None = None
     parameters: Parameters = Field(default_factory=Parameters)
-    priority: Annotated[int, Field(ge=1, le=10, description="1 is highest")] = 5
+    priority: Annotated[int, Field(ge=1, le=10, description="1 is highest"), Whole] = 5
     metadata: Annotated[
         dict[
             Annotated[str, StringConstraints(min_length=1, max_length=64), _Storable],
