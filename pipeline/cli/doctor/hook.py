@@ -66,7 +66,7 @@ async def webhook_checks(
     links = Links(settings.base_url, settings.r2_public_url, secrets.signing, settings.link_lifetime)
     body = sample_event(links, now())
     result = await _send(settings, secrets.webhook, outbound, now, body)
-    found = [_judged(url, result, settings.webhook_timeout)]
+    found = [judged(url, result, settings.webhook_timeout)]
     if judge(result) == Delivered():
         forged = await _send(settings, (new_secret(os.urandom),), outbound, now, body)
         if judge(forged) == Delivered():
@@ -84,7 +84,8 @@ async def _send(
     return await send(outbound.webhooks, url, headers=headers, body=body, timeout=settings.webhook_timeout, now=now)
 
 
-def _judged(url: str, result: SendResult, timeout: float) -> Check:
+def judged(url: str, result: SendResult, timeout: float) -> Check:
+    """What the answer to the good event means. `timeout` is WEBHOOK_TIMEOUT. Pure."""
     if judge(result) != Delivered():
         return failure("webhook", f"{url}: {result.detail}", mend_of(result))
     took = result.ms / 1000
