@@ -30,6 +30,13 @@ async def read_json(request: Request, model: type[M], limit: int) -> M:
     return parse(raw, model) if len(raw) < LARGE else await asyncio.to_thread(parse, raw, model)
 
 
+async def read_optional(request: Request, model: type[M], limit: int) -> M:
+    """The same; a request without any body asks for what the model has by itself."""
+    if "content-type" not in request.headers and not await read_body(request, limit):
+        return model()
+    return await read_json(request, model, limit)
+
+
 async def read_body(request: Request, limit: int) -> bytes:
     """The raw body, at most `limit` bytes, whatever its Content-Length says. Raises Problem 413."""
     announced = request.headers.get("content-length", "")

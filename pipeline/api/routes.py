@@ -21,11 +21,16 @@ from pipeline.api import (
     callbacks,
     content,
     create,
+    dead,
+    delete,
+    deliveries,
     events,
+    lanes,
     metrics,
     problems,
     queue_status,
     read,
+    redrive,
     reference,
     status,
     tokens,
@@ -51,17 +56,30 @@ async def _generations(request: Request) -> Response:
     return await (create.create(request) if request.method == "POST" else read.many(request))
 
 
+async def _generation(request: Request) -> Response:
+    """The same for one."""
+    return await (delete.delete(request) if request.method == "DELETE" else read.one(request))
+
+
 def create_api(service: Service, lifespan: Lifespan | None = None) -> Starlette:
     """The application."""
     app = Starlette(
         routes=[
             Route(read.PATH, _generations, methods=["GET", "POST"]),
-            Route("/api/generations/{id}", read.one),
+            Route("/api/generations/{id}", _generation, methods=["GET", "DELETE"]),
             Route("/api/generations/{id}/cancel", read.cancel, methods=["POST"]),
             Route("/api/generations/{id}/content", content.content),
             Route("/api/generations/{id}/events", events.events),
             Route("/api/generations/{id}/tokens", tokens.create, methods=["POST"]),
+            Route("/api/generations/{id}/redrive", redrive.redrive, methods=["POST"]),
+            Route("/api/queue/dead", dead.dead),
+            Route("/api/queue/dead/redrive", dead.redrive, methods=["POST"]),
+            Route("/api/queue/pause", lanes.pause, methods=["POST"]),
+            Route("/api/queue/resume", lanes.resume, methods=["POST"]),
             Route("/api/queue/status", queue_status.queue_status),
+            Route(deliveries.PATH, deliveries.many),
+            Route(f"{deliveries.PATH}/{{id}}", deliveries.one),
+            Route(f"{deliveries.PATH}/{{id}}/redeliver", deliveries.redeliver, methods=["POST"]),
             Route("/callbacks/{provider}/{token}", callbacks.callback, methods=["POST"]),
             Route("/problems/{code}", problems.explain),
             Route("/openapi.json", reference.openapi),

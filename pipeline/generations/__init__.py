@@ -6,6 +6,7 @@
     reading       one, a page, counts
     cancelling    at once, or with the next turn
     redriving     a failed one goes on where it failed, as a new run
+    dead          dead letters of both kinds go on
     deleting      what was written and made goes, a tombstone stays
 """
 

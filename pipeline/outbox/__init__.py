@@ -11,7 +11,7 @@ each place that wants it gets a delivery, which is a job of the same queue.
     ended        what has ended
 """
 
-from pipeline.outbox.addressing import BodyForgotten, redeliver, revive
+from pipeline.outbox.addressing import BodyForgotten, redeliver, require_body, revive
 from pipeline.outbox.delivering import UNSET_SECONDS, Outbox
 from pipeline.outbox.ended import forget, forget_bodies, prune
 from pipeline.outbox.endpoints import DEFAULT_ENDPOINT, FROM_SETTINGS, PER_REQUEST, UNSET, set_default_endpoint
@@ -34,6 +34,7 @@ __all__ = [
     "forget_bodies",
     "prune",
     "redeliver",
+    "require_body",
     "revive",
     "set_default_endpoint",
 ]

@@ -56,7 +56,7 @@ def redeliver(tx: Tx, delivery: Row, *, random: Callable[[int], bytes], tenant: 
     An endpoint that a 410 had switched off is opened again: who sends again says that it is well. `tenant` is that of
     the caller, or None for the operator. None when too many do the same at once. Raises BodyForgotten.
     """
-    _require_body(tx, delivery)
+    require_body(tx, delivery["id"])
     enable(tx, delivery["endpoint_id"], tenant)
     for _ in range(TRIES):
         last = tx.value(
@@ -84,14 +84,18 @@ def revive(tx: Tx, delivery_id: str, *, tenant: str | None) -> bool:
     delivery = tx.one("SELECT * FROM webhook_delivery WHERE id = :id AND state = 'dead'", {"id": delivery_id})
     if delivery is None:
         return False
-    _require_body(tx, delivery)
+    require_body(tx, delivery["id"])
     enable(tx, delivery["endpoint_id"], tenant)
     revived = {"state": "pending", "next_at": tx.now, "finished_at": None, "last_error": None, "error_code": None}
     tx.update("webhook_delivery", revived, "id = :id", {"id": delivery_id})
     return queue.redrive(tx, _job(delivery_id, delivery["tenant_id"], _place(delivery), 0.0))
 
 
-def _require_body(tx: Tx, delivery: Row) -> None:
-    body = tx.value("SELECT body FROM webhook_event WHERE id = :id", {"id": delivery["event_id"]})
+def require_body(tx: Tx, delivery_id: str) -> None:
+    """Raise BodyForgotten where a delivery has nothing to send any more."""
+    body = tx.value(
+        "SELECT e.body FROM webhook_delivery d JOIN webhook_event e ON e.id = d.event_id WHERE d.id = :id",
+        {"id": delivery_id},
+    )
     if not body:
-        raise BodyForgotten(delivery["event_id"])
+        raise BodyForgotten(delivery_id)

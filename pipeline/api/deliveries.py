@@ -1,0 +1,118 @@
+"""Webhook deliveries: a page, one with its attempts, and once more."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from pipeline import outbox
+from pipeline.api.auth import Caller, require, service_of
+from pipeline.api.problems import Problem
+from pipeline.api.query import decode_cursor, limit_of, once, one_of, page, time_of
+from pipeline.credentials import Scope
+from pipeline.db import Row, Tx
+from pipeline.outbox import BodyForgotten, DeliveryFilter
+from pipeline.schemas import iso
+from webhooks.events import EventType
+
+PATH = "/api/webhooks/deliveries"
+NAMES = frozenset({"limit", "after", "endpoint", "state", "type", "generation", "since"})
+STATES = ("pending", "delivered", "dead", "cancelled")
+_CURSOR = re.compile(r"dlv_[0-9A-Za-z]{1,60}")
+
+
+async def many(request: Request) -> Response:
+    """`GET /api/webhooks/deliveries`: newest first, without their attempts."""
+    caller = await require(request, Scope.READ)
+    service, given = service_of(request), once(request, NAMES)
+    narrowed = DeliveryFilter(
+        tenant=_bound(caller),
+        endpoint=given.get("endpoint"),
+        state=one_of(given, "state", STATES),
+        event_type=one_of(given, "type", tuple(EventType)),
+        generation_id=given.get("generation"),
+        since=time_of(given, "since"),
+    )
+    limit, after = limit_of(given), given.get("after")
+    place = None if after is None else decode_cursor(after, _CURSOR)
+    rows = await service.db.read(lambda tx: outbox.delivery_page(tx, narrowed, limit=limit + 1, after=place))
+    return page(request, [_view(row) for row in rows[:limit]], rows[limit - 1]["id"] if len(rows) > limit else None)
+
+
+async def one(request: Request) -> Response:
+    """`GET /api/webhooks/deliveries/{id}`: with every attempt."""
+    caller = await require(request, Scope.READ)
+    service, delivery_id = service_of(request), request.path_params["id"]
+    row, tries = await service.db.read(lambda tx: _with_attempts(tx, _bound(caller), delivery_id))
+    return JSONResponse(_view(row) | {"attempts": [_attempt_view(each) for each in tries]})
+
+
+async def redeliver(request: Request) -> Response:
+    """`POST /api/webhooks/deliveries/{id}/redeliver`: 202 with a delivery of the same event that is due now."""
+    caller = await require(request, Scope.SUBMIT)
+    service, delivery_id = service_of(request), request.path_params["id"]
+    tenant = _bound(caller)
+
+    def unit(tx: Tx) -> Row | None:
+        row, _ = _with_attempts(tx, tenant, delivery_id)
+        made = outbox.redeliver(tx, row, random=service.random, tenant=tenant)
+        return None if made is None else outbox.delivery(tx, tenant, made)
+
+    try:
+        row = await service.db.write(unit)
+    except BodyForgotten:
+        detail = "what this event said was deleted with its generation: there is nothing to send"
+        raise Problem(410, "gone", detail) from None
+    if row is None:
+        detail = "others send the same event again at this moment; ask again"
+        raise Problem(409, "request_in_progress", detail, headers={"Retry-After": "1"}, retryable=True)
+    service.wake()
+    location = {"Location": f"{PATH}/{row['id']}"}
+    return JSONResponse(_view(row) | {"attempts": []}, 202, location)
+
+
+def _bound(caller: Caller) -> str | None:
+    """The tenant that a caller is bound to; the operator sees all."""
+    return None if caller.operator else caller.tenant
+
+
+def _with_attempts(tx: Tx, tenant: str | None, delivery_id: str) -> tuple[Row, list[Row]]:
+    row = outbox.delivery(tx, tenant, delivery_id)
+    if row is None:
+        raise Problem(404, "not_found", f"there is no delivery {delivery_id!r}")
+    return row, outbox.attempts(tx, delivery_id)
+
+
+def _view(row: Row) -> dict[str, Any]:
+    return {
+        "id": row["id"],
+        "object": "delivery",
+        "eventId": row["event_id"],
+        "type": row["type"],
+        "generation": row["generation_id"],
+        "endpoint": row["endpoint_id"],
+        "url": row["target"],
+        "redelivery": row["redelivery"],
+        "state": row["state"],
+        "attemptCount": row["attempts"],
+        "createdAt": iso(row["created_at"]),
+        "nextAttemptAt": iso(row["next_at"]),
+        "finishedAt": iso(row["finished_at"]),
+        "errorCode": row["error_code"],
+        "lastError": row["last_error"],
+    }
+
+
+def _attempt_view(row: Row) -> dict[str, Any]:
+    return {
+        "attempt": row["attempt"],
+        "at": iso(row["at"]),
+        "status": row["status"],
+        "reason": row["reason"],
+        "detail": row["detail"],
+        "milliseconds": row["ms"],
+        "response": row["response"],
+    }

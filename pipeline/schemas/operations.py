@@ -1,0 +1,55 @@
+"""Bodies of the operator's and the app's operations: redrive, dead letters, pauses."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+
+from pipeline.schemas.requests import Body, Short
+
+MAX_IDS = 100
+YEAR = 366 * 86_400
+Cursor = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+
+class Redrive(Body):
+    """How a failed generation goes on. `auto` is where it failed; only `submit` may pay again, and only if allowed."""
+
+    start: Annotated[Literal["auto", "store", "poll", "resolve", "submit"], Field(alias="from")] = "auto"
+    allow_repay: bool = False
+    dry_run: bool = False
+
+
+class DeadRedrive(Body):
+    """Which dead letters go on: by `ids`, by what they have in common, or `all`; `after` goes on behind a cursor."""
+
+    ids: Annotated[list[Short], Field(min_length=1, max_length=MAX_IDS)] | None = None
+    kind: Literal["generation", "delivery"] | None = None
+    error_code: Short | None = None
+    lane: Short | None = None
+    all: bool = False
+    allow_repay: bool = False
+    dry_run: bool = False
+    after: Cursor | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> DeadRedrive:
+        group = any(value is not None for value in (self.kind, self.error_code, self.lane))
+        if [self.ids is not None, group, self.all].count(True) != 1:
+            raise ValueError('give either ids, or errorCode, lane and kind, or "all": true')
+        return self
+
+
+class Pause(Body):
+    """What is closed: the lane of one provider, or the whole service; for how long, if not until it is resumed."""
+
+    lane: Short | None = None
+    seconds: Annotated[int, Field(ge=1, le=YEAR)] | None = None
+    reason: Annotated[Short, Field(description="for people")] | None = None
+
+
+class Resume(Body):
+    """What is opened again: a lane, or the whole service."""
+
+    lane: Short | None = None
