@@ -1,4 +1,4 @@
-"""`POST /api/queue/pause` and `/resume`: nothing new starts in a lane, or anywhere. What runs goes on, deliveries too."""
+"""`POST /api/queue/pause` and `/resume`: nothing new starts in a lane, or anywhere. What runs goes on, as deliveries do."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ async def test_every_type_leads_to_a_page(house):
     ("method", "path", "allowed"),
     [
         ("DELETE", "/api/generations", {"GET", "HEAD", "POST"}),
-        ("PUT", "/api/generations/gen_1", {"GET", "HEAD"}),
+        ("PUT", "/api/generations/gen_1", {"GET", "HEAD", "DELETE"}),
         ("GET", "/api/generations/gen_1/cancel", {"POST"}),
         ("POST", "/api/generations/gen_1/content", {"GET", "HEAD"}),
         ("GET", "/callbacks/mock/x", {"POST"}),
