@@ -108,9 +108,10 @@ async def _stream(request: Request) -> Response:
 
 def _seen(request: Request) -> tuple[int, bool]:
     """The last line that the caller has, and whether they saw the end. Raises Problem 400."""
-    text = request.headers.get("last-event-id", request.query_params.get("lastEventId"))
-    seen = frames.NOTHING if text is None else frames.parse_seen(text)
-    if seen is None:
+    texts = [request.headers.get("last-event-id"), request.query_params.get("lastEventId")]
+    given = [frames.parse_seen(text) for text in texts if text is not None] or [frames.NOTHING]
+    seen = given[0]
+    if seen is None or None in given:
         detail = "is the id of an event of this stream, as it was sent"
         errors = [{"parameter": "lastEventId", "detail": detail}]
         raise Problem(400, "invalid_parameter", f"lastEventId (or Last-Event-ID) {detail}", errors=errors)

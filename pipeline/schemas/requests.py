@@ -165,8 +165,8 @@ class GenerationCreate(Body):
     priority: Annotated[int, Field(ge=1, le=10, description="1 is highest"), Whole] = 5
     metadata: Annotated[
         dict[
-            Annotated[str, StringConstraints(min_length=1, max_length=64), _Storable],
-            Annotated[str, StringConstraints(max_length=500), _Storable],
+            Annotated[str, StringConstraints(min_length=1, max_length=64), _Storable, _shown(pattern=_NO_NUL)],
+            Annotated[str, StringConstraints(max_length=500), _Storable, _shown(pattern=_NO_NUL)],
         ],
         Field(max_length=16),
     ] = Field(default_factory=dict)

@@ -19,7 +19,7 @@ from pipeline.schemas.responses import Generation, GenerationList, ReadToken, Ti
 TAG = "generations"
 TEXT = {"type": "string", "pattern": r"^[^\u0000]*$"}
 TIME = {"type": "string", "format": "date-time"}
-SEEN = {"type": "string", "pattern": r"^(?:[0-9]{1,18}(?:-end)?)?$"}
+SEEN = {"type": "string", "pattern": r"^[0-9]{1,18}(-end)?$"}
 
 EXAMPLE = {
     "prompt": "the sea at night",
@@ -90,7 +90,7 @@ LIST = Operation(
         Parameter(
             "after",
             "query",
-            {"type": "string", "pattern": "^[A-Za-z0-9_-]+$", "format": "cursor"},
+            {"type": "string", "format": "cursor"},
             "`nextCursor` of the page before",
         ),
         Parameter("order", "query", {"type": "string", "enum": ["desc", "asc"], "default": "desc"}, "newest first?"),
