@@ -17,6 +17,7 @@ from pipeline.api.openapi import OPERATIONS, WEBHOOKS  # noqa: E402
 from pipeline.api.openapi.common import STATUS  # noqa: E402
 from pipeline.api.problems import TITLES  # noqa: E402
 from pipeline.lifecycle import MOVES, STAGE_OF_STEP, TERMINAL, GenerationStatus, Stage, Step  # noqa: E402
+from scripts.events import events_table, metrics_table  # noqa: E402
 from webhooks.events import DEFAULT, EventType  # noqa: E402
 
 PART = re.compile(r"(<!-- made: (?P<name>[a-z-]+) -->\n).*?(<!-- /made -->)", re.DOTALL)
@@ -131,7 +132,19 @@ def steps() -> str:
     return ", ".join(code(step) for step in Step) + "\n"
 
 
+def events() -> str:
+    """Every named event."""
+    return table(("event", "meaning", "level", "fields", "metrics", "span"), events_table())
+
+
+def metrics() -> str:
+    """Every metric."""
+    return table(("metric", "type", "labels", "meaning", "source"), metrics_table())
+
+
 PARTS: dict[str, Callable[[], str]] = {
+    "events": events,
+    "metrics": metrics,
     "settings": settings,
     "problems": problems,
     "operations": operations,

@@ -2,8 +2,8 @@
 
 `minute` is minutes since 1970 by the database's clock. A row of a process and minute is written by that process alone;
 later any process folds it, under a lock, into rows without a worker: of the same minute, then of ten, then of an hour,
-then of minute 0, which holds the sum of all days before. A total is the sum over all rows, so it never falls. Minute -1 holds
-what each process last said of itself (`total`), and when (`count`, in milliseconds).
+then of minute 0, which holds the sum of all days before. A total is the sum over all rows, so it never falls. Minute -1
+holds what each process last said of itself (`total`), and when (`count`, in milliseconds).
 """
 
 from __future__ import annotations

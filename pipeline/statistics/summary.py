@@ -34,7 +34,8 @@ Sums = Mapping[Key, Cell]
 def last_hour(tx: Tx) -> dict[str, Any]:
     """What ended, how long it took, and how the providers and receivers behaved, in the last 60 to 69 minutes.
 
-    Times in seconds; `windowSeconds` says what is covered. Figures come a few seconds late: each process writes its own every ten.
+    Times in seconds; `windowSeconds` says what is covered. Figures come a few seconds late: each process writes its own
+    every ten.
     """
     since = tx.now // MINUTE_MS - WINDOW
     since -= since % rows.TENTH
