@@ -121,7 +121,7 @@ async def open_house(folder: Path, *, work: bool = True, speed: float = 100.0, *
         settings = make_settings(
             folder,
             **{"mock_url": mock.url, "mock_speed": speed, "webhook_url": f"http://127.0.0.1:{hook.port}/hook"}
-            | {"port": _free_port()}
+            | {"port": free_port()}
             | values,
         )
         plant = await stack.enter_async_context(open_plant(settings))
@@ -141,7 +141,7 @@ async def open_house(folder: Path, *, work: bool = True, speed: float = 100.0, *
                 await worker
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A port below those that the system gives to outgoing connections, of which other tests make many meanwhile."""
     while True:
         port = random.randrange(20_000, 30_000)

@@ -19,7 +19,7 @@ import pytest
 from pipeline.api.broadcast import Pace
 from pipeline.app import make_api, open_plant
 from pipeline.server import HttpServer
-from tests.house import FAST, eventually, make_settings, open_house
+from tests.house import FAST, eventually, free_port, make_settings, open_house
 from tests.sse import lines, stream
 
 pytestmark = pytest.mark.anyio
@@ -199,9 +199,9 @@ def _rest(connection: socket.socket) -> bytes:
 
 
 async def test_dailies_serve_ends_within_two_seconds_though_20_watch(tmp_path):
-    port = _free_port()
+    port = free_port()
     settings = FAST | {"data_dir": tmp_path, "port": port, "provider": "mock", "mock_speed": 0.01}
-    settings |= {"mock_url": f"http://127.0.0.1:{_free_port()}", "webhook_url": "", "log_format": "json"}
+    settings |= {"mock_url": f"http://127.0.0.1:{free_port()}", "webhook_url": "", "log_format": "json"}
     environment = os.environ | {name.upper(): str(value) for name, value in settings.items()}
     log = (tmp_path / "log").open("wb")
     process = await asyncio.create_subprocess_exec(
@@ -233,10 +233,3 @@ async def _answers(api: httpx.AsyncClient) -> bool:
         return (await api.get("/readyz")).status_code == 200
     except httpx.TransportError:
         return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
