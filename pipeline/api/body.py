@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -18,7 +19,13 @@ M = TypeVar("M", bound=BaseModel)
 
 
 async def read_json(request: Request, model: type[M], limit: int) -> M:
-    """The body as a model. Raises Problem 415, 413, 400 or 422.
+    """The body as a model. Raises Problem 415, 413, 400 or 422."""
+    raw = await read_raw(request, limit)
+    return parse(raw, model) if len(raw) < LARGE else await asyncio.to_thread(parse, raw, model)
+
+
+async def read_raw(request: Request, limit: int) -> bytes:
+    """The bytes of a body that is announced as JSON. Raises Problem 415 or 413.
 
     The media type is asked for without exception: a web page may send any other one to a service on localhost unasked.
     """
@@ -26,8 +33,7 @@ async def read_json(request: Request, model: type[M], limit: int) -> M:
     if kind != "application/json":
         said = f"the body is {kind!r}" if kind else "the body has no Content-Type"
         raise Problem(415, "unsupported_media_type", f"{said}; send `Content-Type: application/json`")
-    raw = await read_body(request, limit)
-    return parse(raw, model) if len(raw) < LARGE else await asyncio.to_thread(parse, raw, model)
+    return await read_body(request, limit)
 
 
 async def read_optional(request: Request, model: type[M], limit: int) -> M:
@@ -75,3 +81,50 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
         twice = next(name for name in names if names.count(name) > 1)
         raise Problem(400, "invalid_json", f"the member {twice[:100]!r} is given twice")
     return members
+
+
+_SPACE = re.compile(r"[ \t\n\r]*")
+_DECODER = json.JSONDecoder()
+
+
+def is_array(raw: bytes) -> bool:
+    """Whether the body begins as a JSON array."""
+    return raw.lstrip(b" \t\n\r")[:1] == b"["
+
+
+def split_array(raw: bytes, limit: int) -> list[bytes]:
+    """The texts of the items of a JSON array, as they were sent. Raises Problem 400, or 422 above `limit` or for none.
+
+    They are cut and not parsed, so that each is read as strictly as if it had come alone.
+    """
+    try:
+        items = _items(raw.decode(), limit)
+    except (ValueError, IndexError, RecursionError) as error:
+        said = str(error) if isinstance(error, json.JSONDecodeError) else "it is not an array to its end"
+        raise Problem(400, "invalid_json", f"the body is not JSON: {said}") from None
+    if not 1 <= len(items) <= limit:
+        errors = [{"pointer": "", "detail": f"takes 1 to {limit} items"}]
+        raise Problem(422, "invalid_request", f"an array takes 1 to {limit} requests", errors=errors)
+    return items
+
+
+def _items(text: str, limit: int) -> list[bytes]:
+    items: list[bytes] = []
+    at = _after_space(text, text.index("[") + 1)
+    more = text[at] != "]"
+    while more and len(items) <= limit:
+        _, end = _DECODER.raw_decode(text, at)
+        items.append(text[at:end].encode())
+        at = _after_space(text, end)
+        more = text[at] == ","
+        if more:
+            at = _after_space(text, at + 1)
+    if not more and text[at:].strip(" \t\n\r") != "]":
+        raise ValueError("something follows")
+    return items
+
+
+def _after_space(text: str, at: int) -> int:
+    found = _SPACE.match(text, at)
+    assert found is not None
+    return found.end()

@@ -1,4 +1,4 @@
-"""`POST /api/queue/pause` and `/resume`: nothing new starts in a lane, or anywhere. What runs goes on, as deliveries do."""
+"""`POST /api/queue/pause` and `/resume`: nothing starts, in a lane or at all; what runs goes on, deliveries too."""
 
 from __future__ import annotations
 

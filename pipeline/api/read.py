@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 from starlette.requests import Request
@@ -11,10 +12,11 @@ from pipeline import generations
 from pipeline.api.auth import CHALLENGE, require, service_of
 from pipeline.api.problems import Problem
 from pipeline.api.query import bad, decode_cursor, flag_of, limit_of, once, one_of, page, time_of
+from pipeline.api.waiting import asked_seconds, until_ended
 from pipeline.credentials import Scope
 from pipeline.db import Row
 from pipeline.generations import Filters
-from pipeline.lifecycle import TERMINAL, GenerationStatus
+from pipeline.lifecycle import TERMINAL, GenerationStatus, Stage
 from pipeline.schemas import generation_view
 
 PATH = "/api/generations"
@@ -38,12 +40,34 @@ NAMES = frozenset(
 )
 
 
+RETRY_AFTER = {Stage.WAITING: 2, Stage.SUBMITTING: 1, Stage.GENERATING: 3, Stage.HELD: 5, Stage.STORING: 1}
+"""Seconds after which asking again may show something new, by stage."""
+
+
 async def one(request: Request) -> Response:
-    """`GET /api/generations/{id}`."""
+    """`GET /api/generations/{id}`: as it is, or with `Prefer: wait` once it has ended; 304 for who has it so."""
     service = service_of(request)
-    row = await visible(request)
-    headers = {} if row["status"] in TERMINAL else {"Retry-After": "1"}
-    return JSONResponse(generation_view(row, service.links), headers=headers)
+    row, seconds = await visible(request), asked_seconds(request)
+    headers = {"Cache-Control": "private, no-cache"}
+    if seconds is not None:
+        row = not_deleted(await until_ended(request, row, seconds))
+        headers["Preference-Applied"] = f"wait={seconds}"
+    if row["status"] not in TERMINAL:
+        headers["Retry-After"] = str(RETRY_AFTER.get(row["stage"], 2))
+    response = JSONResponse(generation_view(row, service.links), headers=headers)
+    tag = hashlib.blake2b(bytes(response.body), digest_size=12).hexdigest()
+    headers["ETag"] = response.headers["ETag"] = f'W/"{tag}"'
+    if matches(request.headers.get("if-none-match"), tag):
+        return Response(status_code=304, headers=headers)
+    return response
+
+
+def matches(tags: str | None, current: str) -> bool:
+    """Whether If-None-Match names this tag, compared weakly (RFC 9110 13.1.2). Of what is shown nothing is left out of
+    it: a time alone would miss a second change within its millisecond."""
+    if tags is None:
+        return False
+    return tags.strip() == "*" or current in {tag.strip().removeprefix("W/").strip('"') for tag in tags.split(",")}
 
 
 async def visible(request: Request, *, by_video_link: bool = False) -> Row:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pipeline.api.broadcast import Broadcaster
 from pipeline.api.keyring import KeyRing
 from pipeline.api.ratelimit import Buckets
+from pipeline.api.waiters import Waiters
 from pipeline.clock import Clock
 from pipeline.credentials import digest
 from pipeline.db import Database
@@ -16,6 +17,7 @@ from pipeline.keys import Signer
 from pipeline.links import Links
 from pipeline.outbox import Outbox
 from pipeline.storage import Storage
+from pipeline.traces import Tracing
 from providers.base import Provider
 
 LARGE_AT_ONCE = 3
@@ -36,6 +38,7 @@ class Service:
         webhook_hosts: hosts that a request may name in `webhook.url`.
         wake: tells the workers that there is work.
         large_bodies: a place for each large request at once, since each is held in memory several times.
+        tracing: the place of a request in its caller's trace.
         under_way: (tenant, key) of the requests that are being answered by this process.
     """
 
@@ -59,10 +62,13 @@ class Service:
     key_rate: int
     broadcaster: Broadcaster
     cors_origins: Sequence[str] = ()
+    tracing: Tracing = field(default_factory=Tracing)
     buckets: Buckets = field(default_factory=Buckets)
     large_bodies: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_AT_ONCE))
     under_way: set[tuple[str, str]] = field(default_factory=set)
+    waiters: Waiters = field(init=False)
     api_key_hashes: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.waiters = Waiters(self.db)
         self.api_key_hashes = tuple(digest(key.encode("utf-8", "surrogateescape")) for key in self.api_keys)

@@ -13,7 +13,7 @@
 from pipeline.generations.cancelling import cancel
 from pipeline.generations.creating import Conflict, StoredImage, create, repeated
 from pipeline.generations.deleting import NotEnded, buried, bury
-from pipeline.generations.reading import Deleted, Filters, counts, find, find_any, page
+from pipeline.generations.reading import Deleted, Filters, counts, ended, find, find_any, page
 from pipeline.generations.redriving import From, NotRedrivable, Plan, RepayNeeded, plan, redrive
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "cancel",
     "counts",
     "create",
+    "ended",
     "find",
     "find_any",
     "page",

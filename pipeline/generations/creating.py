@@ -42,6 +42,7 @@ def create(
     provider: str,
     idempotency_key: str | None,
     image: StoredImage | None,
+    traceparent: str | None = None,
 ) -> tuple[Row, bool]:
     """Write a generation and its job, once. Returns the row and whether it is new.
 
@@ -59,6 +60,7 @@ def create(
         "sequence": 0,
         "created_at": tx.now,
         "updated_at": tx.now,
+        "traceparent": traceparent,
     }
     if tx.insert("generation", row, on_conflict="DO NOTHING", returning="id") is None:
         return _existing(tx, tenant, request, idempotency_key), False

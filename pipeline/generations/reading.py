@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import TextClause, text
@@ -33,6 +33,13 @@ def find(tx: Tx, tenant: str, reference: str) -> Row | None:
 def find_any(tx: Tx, generation_id: str) -> Row | None:
     """A generation by our id, whoever's it is: for callers who prove that it was shown to them."""
     return tx.one("SELECT * FROM generation WHERE id = :id", {"id": generation_id})
+
+
+def ended(tx: Tx, generation_ids: Sequence[str]) -> list[Row]:
+    """Those of the named that have ended, whoever's they are."""
+    return tx.all(
+        f"SELECT * FROM generation WHERE id {tx.among} AND finished_at IS NOT NULL", {"ids": tx.of(generation_ids)}
+    )
 
 
 def _id_column(reference: str) -> str:

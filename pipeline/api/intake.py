@@ -1,0 +1,202 @@
+"""Taking requests in: checked whole, kept once, in one commit however many come together.
+
+A picture that came as bytes is stored before the commit, and removed again when it is certain that no generation names
+it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline import generations
+from pipeline.api.body import LARGE
+from pipeline.api.check import checked
+from pipeline.api.problems import Problem
+from pipeline.api.read import gone
+from pipeline.api.service import Service
+from pipeline.db import NothingWritten, Row, Tx
+from pipeline.generations import Conflict, Deleted, StoredImage
+from pipeline.ids import new_id
+from pipeline.names import input_key
+from pipeline.schemas import GenerationCreate
+from pipeline.storage import StorageError
+
+RETRY_AFTER = "1"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request that can be kept: who asks, for what, of whom, and the picture's bytes if it came with one."""
+
+    tenant: str
+    key: str | None
+    body: GenerationCreate
+    provider: str
+    image: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A generation, and whether this request made it."""
+
+    row: Row
+    new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A request whose picture is stored, under the id that it will have if it is new."""
+
+    asked: Asked
+    generation_id: str
+    image: StoredImage | None
+
+
+Answer = Kept | Problem
+
+
+async def check(service: Service, tenant: str, key: str | None, body: GenerationCreate) -> Asked:
+    """The request with its provider and picture; a large picture is decoded and hashed off the event loop.
+
+    Raises Problem 422.
+    """
+
+    def look() -> Asked:
+        provider, image = checked(service, body)
+        assert body.fingerprint  # computed here, so that no transaction waits for it
+        return Asked(tenant, key, body, provider, image)
+
+    picture = body.parameters.image
+    large = picture is not None and picture.data is not None and len(picture.data) > LARGE
+    return await asyncio.to_thread(look) if large else look()
+
+
+async def keep(service: Service, requests: Sequence[Asked], trace: str | None = None) -> list[Answer]:
+    """Keep every request that can be kept, all in one commit; an answer to each, in their order.
+
+    `trace` is their place in their caller's trace.
+    """
+    with _under_way(service, requests) as free:
+        ready = [await _prepare(service, asked) if asked in free else _in_progress() for asked in requests]
+        return await _commit(service, ready, trace)
+
+
+def _in_progress() -> Problem:
+    return Problem(
+        409,
+        "request_in_progress",
+        "the same request is being answered on another connection; ask again in a moment",
+        headers={"Retry-After": RETRY_AFTER},
+        retryable=True,
+    )
+
+
+@contextmanager
+def _under_way(service: Service, requests: Sequence[Asked]) -> Iterator[list[Asked]]:
+    """One answer at a time per key: those that nobody else is answering meanwhile."""
+    free = [asked for asked in requests if not _marks(asked) & service.under_way]
+    marks = {mark for asked in free for mark in _marks(asked)}
+    service.under_way |= marks
+    try:
+        yield free
+    finally:
+        service.under_way -= marks
+
+
+def _marks(asked: Asked) -> set[tuple[str, str]]:
+    marks = {(asked.tenant, f"key:{asked.key}")} if asked.key else set()
+    return marks | ({(asked.tenant, f"id:{asked.body.generation_id}")} if asked.body.generation_id else set())
+
+
+async def _prepare(service: Service, asked: Asked) -> _Ready | Answer:
+    """What is to be committed, or the answer if that is known already: a repeat stores no picture."""
+    generation_id = new_id("gen", service.clock.now_ms(), service.random)
+    if asked.image is None:
+        return _Ready(asked, generation_id, None)
+    try:
+        known = await service.db.read(lambda tx: generations.repeated(tx, asked.tenant, asked.body, asked.key))
+        if known is not None:
+            return Kept(known, new=False)
+        return _Ready(asked, generation_id, await _store_image(service, asked, generation_id, asked.image))
+    except (Conflict, Deleted) as error:
+        return _refused(error)
+    except Problem as problem:
+        return problem
+
+
+async def _commit(service: Service, items: Sequence[_Ready | Answer], trace: str | None) -> list[Answer]:
+    """One commit for all that are ready; what was refused stays in its place."""
+    unneeded = [item for item in items if isinstance(item, _Ready) and item.image is not None]
+    try:
+        answers = await service.db.write(lambda tx: [_create(tx, item, trace) for item in items])
+        made = {answer.row["id"] for answer in answers if isinstance(answer, Kept)}
+        unneeded = [item for item in unneeded if item.generation_id not in made]
+    except NothingWritten:
+        raise
+    except BaseException:
+        unneeded = []  # it may have been committed
+        raise
+    finally:
+        for item in unneeded:
+            with suppress(StorageError):
+                await service.storage.delete(input_key(item.asked.tenant, item.generation_id))
+    return answers
+
+
+def _create(tx: Tx, item: _Ready | Answer, trace: str | None) -> Answer:
+    if not isinstance(item, _Ready):
+        return item
+    try:
+        row, new = generations.create(
+            tx,
+            generation_id=item.generation_id,
+            tenant=item.asked.tenant,
+            request=item.asked.body,
+            provider=item.asked.provider,
+            idempotency_key=item.asked.key,
+            image=item.image,
+            traceparent=trace,
+        )
+    except (Conflict, Deleted) as error:
+        return _refused(error)
+    return Kept(row, new)
+
+
+def _refused(error: Conflict | Deleted) -> Problem:
+    if isinstance(error, Deleted):
+        return gone(error.row)
+    if error.member == "generationId":
+        detail = "a generation with this generationId exists and was asked for differently"
+        errors = [{"pointer": "/generationId", "detail": "is taken"}]
+        return Problem(409, "generation_id_conflict", detail, errors=errors, existing_id=error.existing["id"])
+    detail = "this Idempotency-Key was used with another body: use a new key for a new request"
+    return Problem(422, "idempotency_conflict", detail, existing_id=error.existing["id"])
+
+
+async def _store_image(service: Service, asked: Asked, generation_id: str, image: bytes) -> StoredImage:
+    """The picture in storage. Raises Problem 503."""
+    assert asked.body.parameters.image is not None
+    mime = asked.body.parameters.image.mime_type
+    assert mime is not None
+    sha256 = await asyncio.to_thread(lambda: hashlib.sha256(image).hexdigest())
+    stored = StoredImage(input_key(asked.tenant, generation_id), sha256, mime)
+    with tempfile.TemporaryDirectory(prefix="dailies-") as folder:
+        path = Path(folder) / "input"
+        await asyncio.to_thread(path.write_bytes, image)
+        try:
+            await service.storage.put(stored.key, path, content_type=mime, sha256=sha256)
+        except StorageError as error:
+            raise Problem(
+                503,
+                "storage_unavailable",
+                f"the input image could not be kept: {error}",
+                headers={"Retry-After": "5"},
+                retryable=True,
+            ) from None
+    return stored
