@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
-from pipeline.schemas.requests import Body, Short
+from pipeline.schemas.requests import Body, Short, Whole
 
 MAX_IDS = 100
 YEAR = 366 * 86_400
-Cursor = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Cursor = Annotated[
+    str, StringConstraints(min_length=1, max_length=200), Field(json_schema_extra={"format": "dead-cursor"})
+]
 
 
 class Redrive(Body):
@@ -21,8 +23,23 @@ class Redrive(Body):
     dry_run: bool = False
 
 
+def _one_way_of_three(schema: dict[str, Any]) -> None:
+    """By their ids, by what they have in common, or all."""
+    names = ("kind", "errorCode", "lane")
+    nothing: dict[str, Any] = {name: {"type": "null"} for name in (*names, "ids")} | {"all": {"const": False}}
+    some = [{"required": [name], "properties": {name: {"type": "string"}}} for name in names]
+    unset = {"ids": {"type": "null"}, "all": {"const": False}}
+    schema["oneOf"] = [
+        {"title": "ByIds", "required": ["ids"], "properties": nothing | {"ids": {"type": "array"}}},
+        {"title": "ByWhatTheyShare", "properties": unset, "anyOf": some},
+        {"title": "All", "required": ["all"], "properties": nothing | {"all": {"const": True}}},
+    ]
+
+
 class DeadRedrive(Body):
     """Which dead letters go on: by `ids`, by what they have in common, or `all`; `after` goes on behind a cursor."""
+
+    model_config = ConfigDict(json_schema_extra=_one_way_of_three)
 
     ids: Annotated[list[Short], Field(min_length=1, max_length=MAX_IDS)] | None = None
     kind: Literal["generation", "delivery"] | None = None
@@ -45,7 +62,7 @@ class Pause(Body):
     """What is closed: the lane of one provider, or the whole service; for how long, if not until it is resumed."""
 
     lane: Short | None = None
-    seconds: Annotated[int, Field(ge=1, le=YEAR)] | None = None
+    seconds: Annotated[int, Field(ge=1, le=YEAR), Whole] | None = None
     reason: Annotated[Short, Field(description="for people")] | None = None
 
 

@@ -112,3 +112,75 @@ class QueueStatus(Answer):
     lanes: list[Lane] | None = None
     workers: list[WorkerSeen] | None = None
     last_hour: LastHour | None = None
+
+
+class LaneState(Answer):
+    """A lane after it was paused or resumed; `*` is the whole service."""
+
+    object: Literal["lane"]
+    name: str
+    paused: bool
+    paused_until: Annotated[Time | None, Field(description="null: until it is resumed")]
+    paused_reason: str | None
+
+
+class DeadError(Answer):
+    """Why it died."""
+
+    code: str | None
+    message: str | None
+
+
+class DeadLetter(Answer):
+    """A job that was given up."""
+
+    id: Annotated[str, Field(description="of the generation, or of the delivery")]
+    object: Literal["dead"]
+    kind: Literal["generation", "delivery"]
+    generation: str | None
+    type: Annotated[str | None, Field(description="of a delivery: its event")]
+    lane: str
+    step: str
+    attempts: Count
+    error: DeadError
+    died_at: Time
+
+
+class DeadGroup(Answer):
+    """Dead letters that died of the same."""
+
+    object: Literal["dead_group"]
+    kind: Literal["generation", "delivery"]
+    lane: str
+    error_code: str | None
+    count: Count
+    oldest: Time
+    newest: Time
+    sample: Annotated[str | None, Field(description="the message of one of them")]
+
+
+class DeadList(Answer):
+    """A page of dead letters, or of groups of them."""
+
+    object: Literal["list"]
+    data: list[DeadLetter] | list[DeadGroup]
+    has_more: bool
+    next_cursor: str | None
+
+
+class RedrivenCounts(Answer):
+    """How many went on."""
+
+    generation: Count
+    delivery: Count
+
+
+class DeadRedriven(Answer):
+    """What went on, what it is expected to cost in micro-USD, and what was refused, by reason."""
+
+    object: Literal["dead_redrive"]
+    dry_run: bool
+    redriven: RedrivenCounts
+    estimated_cost_micros: Count
+    refused: dict[str, int]
+    next_cursor: Annotated[str | None, Field(description="for `after` of the next request, while there are more")]

@@ -165,10 +165,11 @@ class GenerationCreate(Body):
     priority: Annotated[int, Field(ge=1, le=10, description="1 is highest"), Whole] = 5
     metadata: Annotated[
         dict[
-            Annotated[str, StringConstraints(min_length=1, max_length=64), _Storable, _shown(pattern=_NO_NUL)],
+            Annotated[str, StringConstraints(min_length=1, max_length=64), _Storable],
             Annotated[str, StringConstraints(max_length=500), _Storable, _shown(pattern=_NO_NUL)],
         ],
         Field(max_length=16),
+        _shown(propertyNames={"minLength": 1, "maxLength": 64, "pattern": _NO_NUL}),
     ] = Field(default_factory=dict)
     generation_id: (
         Annotated[str, _shown(pattern=r"^(?!gen_)(?!\.+$)[A-Za-z0-9._:@+-]{1,128}$", description="the app's own id")]

@@ -65,7 +65,7 @@ class ShownParameters(Answer):
 class Result(Answer):
     """The video, once it is stored and verified."""
 
-    video_url: Annotated[str, Field(description="plays without a key, for as long as the video is kept")]
+    video_url: Annotated[str | None, Field(description="plays without a key; null once the video was removed")]
     duration: Annotated[float | None, Field(description="seconds, as measured in the file")]
     width: int | None
     height: int | None
@@ -202,6 +202,21 @@ class Readiness(Answer):
     checks: dict[str, str]
 
 
+class RedrivePlan(Answer):
+    """What a redrive does, or would. Money in micro-USD."""
+
+    from_: Annotated[Literal["store", "poll", "resolve", "submit"], Field(alias="from")]
+    estimated_cost_micros: Count
+    possibly_paid_micros: Annotated[Count | None, Field(description="null where surely nothing was paid")]
+    needs_allow_repay: bool
+
+
+class RedrivenGeneration(Generation):
+    """A generation in its new run, and what that does."""
+
+    redrive: RedrivePlan
+
+
 class ProblemError(Answer):
     """One mistake: in the body (`pointer`, RFC 6901) or in a parameter."""
 
@@ -224,12 +239,13 @@ class ProblemBody(Answer):
     retryable: Annotated[bool, Field(description="whether the same request may be taken later")]
     errors: list[ProblemError] = []
     existing_id: Annotated[str | None, Field(description="the generation that stands in the way")] = None
+    redrive: Annotated[RedrivePlan | None, Field(description="with `repay_needed`: what it would do")] = None
 
 
 class WebhookResult(Answer):
     """The essence of a result."""
 
-    video_url: str
+    video_url: str | None
     duration: float | None
     processing_time: Count | None
 

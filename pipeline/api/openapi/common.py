@@ -24,6 +24,10 @@ STATUS: dict[str, int] = {
     "request_in_progress": 409,
     "invalid_idempotency_key": 400,
     "invalid_parameter": 400,
+    "gone": 410,
+    "not_ended": 409,
+    "not_redrivable": 409,
+    "repay_needed": 409,
     "not_ready": 409,
     "video_gone": 410,
     "range_not_satisfiable": 416,
@@ -72,12 +76,21 @@ IDEMPOTENCY_KEY = Parameter(
     "makes the request safe to repeat: the same key is one generation, however often it is sent",
 )
 
+TEXT = {"type": "string", "pattern": r"^[^\u0000]*$"}
+TIME = {"type": "string", "format": "date-time"}
+LIMIT = Parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}, "how many")
+NEXT = Header({"type": "string"}, 'the next page as `rel="next"`, if there is one')
+MISSING = ("not_found", "gone")
+"""What is answered for a generation that never was, and for one that was deleted."""
+
 BY_ID = {"id": "$response.body#/id"}
 ABOUT_IT = {
     "get": Link("getGeneration", BY_ID),
     "events": Link("listGenerationEvents", BY_ID),
     "cancel": Link("cancelGeneration", BY_ID),
     "token": Link("createReadToken", BY_ID),
+    "redrive": Link("redriveGeneration", BY_ID),
+    "delete": Link("deleteGeneration", BY_ID),
     "content": Link("getGenerationContent", BY_ID),
 }
 """What can be done with a generation that was answered."""

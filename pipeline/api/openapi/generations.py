@@ -7,18 +7,22 @@ from pipeline.api.openapi.common import (
     BODY,
     GENERATION_ID,
     IDEMPOTENCY_KEY,
+    LIMIT,
+    MISSING,
+    NEXT,
     RETRY_AFTER,
+    TEXT,
+    TIME,
     WRITES,
 )
 from pipeline.api.openapi.parts import Header, Link, Operation, Parameter, Reply, json_of
 from pipeline.credentials import Scope
 from pipeline.lifecycle import GenerationStatus
+from pipeline.schemas.operations import Redrive
 from pipeline.schemas.requests import GenerationCreate, TokenCreate
-from pipeline.schemas.responses import Generation, GenerationList, ReadToken, Timeline
+from pipeline.schemas.responses import Generation, GenerationList, ReadToken, RedrivenGeneration, Timeline
 
 TAG = "generations"
-TEXT = {"type": "string", "pattern": r"^[^\u0000]*$"}
-TIME = {"type": "string", "format": "date-time"}
 SEEN = {"type": "string", "pattern": r"^[0-9]{1,18}(-end)?$"}
 
 EXAMPLE = {
@@ -69,6 +73,7 @@ CREATE = Operation(
         "unsupported_parameters",
         "unknown_provider",
         "webhook_not_allowed",
+        "gone",
         "idempotency_conflict",
         "generation_id_conflict",
         "request_in_progress",
@@ -86,7 +91,7 @@ LIST = Operation(
     scope=Scope.READ,
     description="Narrow it by labels, too: `metadata.KEY=VALUE`, up to 16 of them. Unknown parameters are refused.",
     parameters=(
-        Parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}, "how many"),
+        LIMIT,
         Parameter(
             "after",
             "query",
@@ -118,10 +123,9 @@ LIST = Operation(
         200: Reply(
             "The page.",
             json_of(GenerationList),
-            {"Link": Header({"type": "string"}, 'the next page as `rel="next"`, if there is one')},
+            {"Link": NEXT},
             {
                 "next": Link("listGenerations", {"after": "$response.body#/nextCursor"}),
-                "first": Link("getGeneration", {"id": "$response.body#/data/0/id"}),
             },
         )
     },
@@ -144,7 +148,7 @@ GET = Operation(
             {name: link for name, link in ABOUT_IT.items() if name != "get"},
         )
     },
-    problems=("not_found",),
+    problems=MISSING,
 )
 
 CANCEL = Operation(
@@ -160,7 +164,50 @@ CANCEL = Operation(
         200: Reply("It has ended, just now or before.", json_of(Generation), links={"get": ABOUT_IT["get"]}),
         202: Reply("The end is under way.", json_of(Generation), links={"get": ABOUT_IT["get"]}),
     },
-    problems=("not_found", *WRITES),
+    problems=(*MISSING, *WRITES),
+)
+
+REDRIVE = Operation(
+    "redriveGeneration",
+    "POST",
+    "/api/generations/{id}/redrive",
+    TAG,
+    "Let a failed generation go on where it failed",
+    scope=Scope.SUBMIT,
+    description=(
+        "What the provider made is stored, what it took is polled, and only where nothing was taken is a new submission"
+        " made. Where an earlier one may have cost something, that needs `allowRepay`. `dryRun` changes nothing."
+    ),
+    parameters=(GENERATION_ID,),
+    body=Redrive,
+    body_required=False,
+    example={"dryRun": True},
+    replies={
+        200: Reply("What would be done (`dryRun`).", json_of(RedrivenGeneration), links={"get": ABOUT_IT["get"]}),
+        202: Reply(
+            "It goes on, as a new run.",
+            json_of(RedrivenGeneration),
+            {
+                "Location": Header({"type": "string"}, "the path of the generation", always=True),
+                "Retry-After": RETRY_AFTER,
+            },
+            ABOUT_IT,
+        ),
+    },
+    problems=(*MISSING, "not_redrivable", "repay_needed", *BODY, *WRITES),
+)
+
+DELETE = Operation(
+    "deleteGeneration",
+    "DELETE",
+    "/api/generations/{id}",
+    TAG,
+    "Delete what a generation said and made",
+    scope=Scope.SUBMIT,
+    description="Its words and its files go; its tombstone stays, so that nothing is paid for anew under the same id.",
+    parameters=(GENERATION_ID,),
+    replies={204: Reply("It is gone, now or before.")},
+    problems=("not_found", "not_ended", "storage_unavailable", *WRITES),
 )
 
 EVENTS = Operation(
@@ -185,7 +232,7 @@ EVENTS = Operation(
         200: Reply("The timeline.", {**json_of(Timeline), "text/event-stream": {"type": "string"}}),
         204: Reply("You have seen the end: there is nothing to come back for."),
     },
-    problems=("not_found", "too_many_watchers"),
+    problems=(*MISSING, "too_many_watchers"),
 )
 
 TOKEN = Operation(
@@ -203,7 +250,7 @@ TOKEN = Operation(
     body=TokenCreate,
     example={"expiresIn": 600},
     replies={201: Reply("The token, and the links that hold it.", json_of(ReadToken))},
-    problems=("not_found", *BODY),
+    problems=(*MISSING, *BODY),
 )
 
 _FILE_HEADERS = {
@@ -240,7 +287,7 @@ CONTENT = Operation(
         ),
         304: Reply("What you have (`If-None-Match`) is current.", headers=_FILE_HEADERS),
     },
-    problems=("not_found", "not_ready", "video_gone", "range_not_satisfiable", "storage_unavailable"),
+    problems=(*MISSING, "not_ready", "video_gone", "range_not_satisfiable", "storage_unavailable"),
 )
 
-OPERATIONS = (CREATE, LIST, GET, CANCEL, EVENTS, CONTENT, TOKEN)
+OPERATIONS = (CREATE, LIST, GET, CANCEL, REDRIVE, DELETE, EVENTS, CONTENT, TOKEN)
