@@ -44,6 +44,7 @@ def _blank(tx: Tx, row: Row) -> Row:
     changed = {
         "deleted_at": tx.now,
         "updated_at": tx.now,
+        "expired_at": row["expired_at"] or (tx.now if row["video_key"] is not None else None),
         "prompt": "",
         "parameters": "{}",
         "labels": "{}",

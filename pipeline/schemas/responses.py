@@ -119,6 +119,7 @@ class Generation(Answer):
     cancel_requested: bool
     expires_at: Annotated[Time | None, Field(description="when the video will be removed")]
     expired: Annotated[bool, Field(description="whether the video was removed")]
+    deleted_at: Annotated[Time | None, Field(description="when it was deleted; of its words and files nothing is left")]
     result: Result | None
     error: Failure | None
     links: GenerationLinks

@@ -43,6 +43,7 @@ def generation_view(row: Row, links: Links) -> dict[str, Any]:
         "cancelRequested": row["cancel_requested_at"] is not None,
         "expiresAt": iso(row["expires_at"]),
         "expired": row["expired_at"] is not None,
+        "deletedAt": iso(row["deleted_at"]),
         "result": _result(row, links),
         "error": _error(row),
         "links": links.of(row),
