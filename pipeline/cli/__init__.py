@@ -3,6 +3,7 @@
 ::
 
     ask       submit, watch, show, list, cancel, delete    done by submit, watch, follow; client asks, words tell
+    operate   stats, dead, redrive, deliveries, ...        done by stats, listing, tables, redriving and acts
     run       serve, api, worker, work, migrate            done by service and schema
     keys      create, list, revoke                         done by itself
     local     doctor, config, prune, completion            done by doctor/, effective and pruning
@@ -14,7 +15,7 @@ from __future__ import annotations
 import click
 
 from pipeline import __version__
-from pipeline.cli import ask, keys, local, run, tools
+from pipeline.cli import ask, keys, local, operate, run, tools
 from pipeline.cli.base import Commands
 
 __all__ = ["main"]
@@ -26,7 +27,7 @@ def main() -> None:
     """Videos from prompts, with a signed webhook at the end.
 
     Settings come from the environment and from `.env` in the working directory; `.env.example` explains each.
-    Commands of the first three groups speak to a service: this machine's, or that of --url.
+    Commands of the first two groups speak to a service: this machine's, or that of --url.
 
     \b
     Example:
@@ -37,7 +38,6 @@ def main() -> None:
 
 
 main.add_section("Make videos", ask.COMMANDS)
-main.add_section("Run", run.COMMANDS)
-main.add_section("Keys", keys.COMMANDS)
-main.add_section("Look after this machine", local.COMMANDS)
+main.add_section("Look after a service", operate.COMMANDS)
+main.add_section("Run it on this machine", (*run.COMMANDS, *keys.COMMANDS, *local.COMMANDS))
 main.add_section("Develop", (*tools.COMMANDS, local.completion))

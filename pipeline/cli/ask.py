@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from pipeline.cli.base import run_loop
-from pipeline.cli.options import json_option, moment, page_options, service_options
+from pipeline.cli.options import Where, json_option, moment, page_options, service_options
 
 
 def _pairs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -36,7 +36,7 @@ def _pairs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
 @click.option("--idempotency-key", metavar="KEY", help="The same key is never taken twice; made up unless given.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole generation as JSON.")
 @service_options
-def submit(wait: bool, as_json: bool, url: str | None, key: str | None, retry_for: float, **asked: Any) -> None:
+def submit(wait: bool, as_json: bool, service: Where, **asked: Any) -> None:
     """Ask a running service for a video of PROMPT.
 
     Prints the generation's id, or with --wait the URL of the video; progress goes to standard error. The request is
@@ -53,7 +53,7 @@ def submit(wait: bool, as_json: bool, url: str | None, key: str | None, retry_fo
     from pipeline.cli.target import service_at
 
     idempotency_key = asked.pop("idempotency_key")
-    submission = Submission(service_at(url, key, retry_for), build_body(asked), idempotency_key)
+    submission = Submission(service_at(service), build_body(asked), idempotency_key)
     result = run_loop(submission.run(wait), on_interrupt=submission.goodbye)
     report(result, wait=wait, as_json=as_json)
 
@@ -62,7 +62,7 @@ def submit(wait: bool, as_json: bool, url: str | None, key: str | None, retry_fo
 @click.argument("generation_id", metavar="ID")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON, with its timeline and deliveries.")
 @service_options
-def show(generation_id: str, as_json: bool, url: str | None, key: str | None, retry_for: float) -> None:
+def show(generation_id: str, as_json: bool, service: Where) -> None:
     """Show a generation: where it stands, what happened, and how its webhooks fared.
 
     ID is ours (gen_...) or your own generationId.
@@ -77,14 +77,14 @@ def show(generation_id: str, as_json: bool, url: str | None, key: str | None, re
     from pipeline.cli.submit import show_text
     from pipeline.cli.target import service_at
 
-    click.echo(run_loop(show_text(service_at(url, key, retry_for), generation_id, as_json=as_json)))
+    click.echo(run_loop(show_text(service_at(service), generation_id, as_json=as_json)))
 
 
 @click.command()
 @click.argument("generation_id", metavar="ID")
 @click.option("--json", "as_json", is_flag=True, help="Print the generation as one line of JSON for each change.")
 @service_options
-def watch(generation_id: str, as_json: bool, **service: Any) -> None:
+def watch(generation_id: str, as_json: bool, service: Where) -> None:
     """Watch a generation until it ends: its stages, progress, and about how long it will take.
 
     Prints the URL of the video in the end; everything before goes to standard error. A service that restarts is
@@ -102,9 +102,9 @@ def watch(generation_id: str, as_json: bool, **service: Any) -> None:
 
     work = watch_lines if as_json else watch_shown
     ended = ask_service(
+        service,
         lambda client: work(client, generation_id),
         on_interrupt=lambda: f"the generation goes on; look at it with: dailies show {generation_id}",
-        **service,
     )
     report(ended, wait=True, as_json=False, quiet=as_json)
 
@@ -123,9 +123,7 @@ def watch(generation_id: str, as_json: bool, **service: Any) -> None:
 @page_options
 @json_option
 @service_options
-def list_(
-    limit: int, every: bool, as_json: bool, url: str | None, key: str | None, retry_for: float, **asked: Any
-) -> None:
+def list_(limit: int, every: bool, as_json: bool, service: Where, **asked: Any) -> None:
     """List generations, newest first.
 
     Exit codes: 0, 2 if a filter is refused, 3 if the service is not reachable.
@@ -141,9 +139,7 @@ def list_(
 
     most = None if every else limit
     query = generation_query(asked)
-    text = ask_service(
-        lambda client: list_generations(client, query, most, as_json=as_json), url=url, key=key, retry_for=retry_for
-    )
+    text = ask_service(service, lambda client: list_generations(client, query, most, as_json=as_json))
     click.echo(text)
 
 
@@ -151,7 +147,7 @@ def list_(
 @click.argument("generation_ids", metavar="ID...", nargs=-1, required=True)
 @json_option
 @service_options
-def cancel(generation_ids: tuple[str, ...], as_json: bool, **service: Any) -> None:
+def cancel(generation_ids: tuple[str, ...], as_json: bool, service: Where) -> None:
     """Cancel generations. One that the provider has begun is stopped there if it can be; it may be charged.
 
     Prints how each stands now: `cancelled`, or that the end is under way.
@@ -166,7 +162,7 @@ def cancel(generation_ids: tuple[str, ...], as_json: bool, **service: Any) -> No
     from pipeline.cli.acts import cancel_each, finish
     from pipeline.cli.target import ask_service
 
-    text, refused = ask_service(lambda client: cancel_each(client, generation_ids, as_json=as_json), **service)
+    text, refused = ask_service(service, lambda client: cancel_each(client, generation_ids, as_json=as_json))
     click.echo(text)
     finish(refused)
 
@@ -176,7 +172,7 @@ def cancel(generation_ids: tuple[str, ...], as_json: bool, **service: Any) -> No
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 @service_options
-def delete(generation_ids: tuple[str, ...], yes: bool, as_json: bool, **service: Any) -> None:
+def delete(generation_ids: tuple[str, ...], yes: bool, as_json: bool, service: Where) -> None:
     """Delete generations that have ended: the video's file, the prompt, and what else was asked. For good.
 
     What was paid stays in the accounts. Asks first, unless --yes is given.
@@ -192,7 +188,7 @@ def delete(generation_ids: tuple[str, ...], yes: bool, as_json: bool, **service:
     from pipeline.cli.target import ask_service
 
     sure(f"Delete {', '.join(generation_ids)} with all files, for good?", yes)
-    text, refused = ask_service(lambda client: delete_each(client, generation_ids, as_json=as_json), **service)
+    text, refused = ask_service(service, lambda client: delete_each(client, generation_ids, as_json=as_json))
     click.echo(text)
     finish(refused)
 

@@ -17,6 +17,8 @@ from pipeline.cli.words import problem_text
 Answer = dict[str, Any]
 
 PATH = "/api/generations"
+DELIVERIES = "/api/webhooks/deliveries"
+DEAD = "/api/queue/dead"
 PAGE = 100
 """Entries that are asked for at a time; the service gives no more."""
 

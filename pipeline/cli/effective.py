@@ -18,7 +18,7 @@ from pipeline.config import Settings
 
 DEFAULT, FILE, ENVIRONMENT = "default", ".env", "environment"
 HIDDEN = "(hidden)"
-NOT_SETTINGS = frozenset({"DAILIES_URL"})
+NOT_SETTINGS = frozenset({"DAILIES_URL", "DAILIES_KEY"})
 """Variables that the command reads and the settings do not hold."""
 _FOREIGN_FAMILIES = ("R2_", "WEBHOOK_", "MOCK_", "SLOTS_", "DAILIES_")
 """Nobody else's variables begin like this, so that one in the environment is a mistake."""

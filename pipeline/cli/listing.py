@@ -7,10 +7,11 @@ import sys
 import time
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
-from pipeline.cli.client import PATH, Client
-from pipeline.cli.tables import generations_table
-from pipeline.cli.words import json_text
+from pipeline.cli.client import DEAD, DELIVERIES, PATH, Client
+from pipeline.cli.tables import dead_table, deliveries_table, generations_table, groups_table
+from pipeline.cli.words import delivery_text, json_text
 
 _FILTERS = {
     "status": "status",
@@ -37,6 +38,35 @@ async def list_generations(client: Client, query: Mapping[str, Any], most: int |
     if as_json:
         return json_text(page)
     return generations_table(page["data"], time.time(), terminal_width()) + more_text(page)
+
+
+async def list_dead(client: Client, asked: Mapping[str, Any], most: int | None, *, as_json: bool) -> str:
+    """Up to `most` dead letters (None: all), or all their groups, as text. Raises CommandError."""
+    query = {"kind": asked["kind"], "errorCode": asked["error"]}
+    query |= {"provider": asked["provider"], "endpoint": asked["endpoint"]}
+    if asked["grouped"]:
+        page = await client.get(DEAD, {**query, "group": "error"})
+    else:
+        page = await client.pages(DEAD, query, most)
+    if as_json:
+        return json_text(page)
+    shown = groups_table if asked["grouped"] else dead_table
+    return shown(page["data"], time.time(), terminal_width()) + more_text(page)
+
+
+async def list_deliveries(client: Client, asked: Mapping[str, Any], most: int | None, *, as_json: bool) -> str:
+    """Up to `most` deliveries (None: all), as text. Raises CommandError."""
+    query = {name: asked[name] for name in ("state", "endpoint", "generation", "since")} | {"type": asked["kind"]}
+    page = await client.pages(DELIVERIES, query, most)
+    if as_json:
+        return json_text(page)
+    return deliveries_table(page["data"], time.time(), terminal_width()) + more_text(page)
+
+
+async def show_delivery(client: Client, delivery_id: str, *, as_json: bool) -> str:
+    """One delivery with its attempts, as text. Raises CommandError."""
+    delivery = await client.get(f"{DELIVERIES}/{quote(delivery_id, safe='')}")
+    return json_text(delivery) if as_json else delivery_text(delivery)
 
 
 def more_text(page: Mapping[str, Any]) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import click
 
@@ -15,8 +17,22 @@ _AGE = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)(s|m|h|d|w)")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
+@dataclass(frozen=True, slots=True)
+class Where:
+    """What the options say about a service: its URL and key, if given, and for how many seconds an answer is sought."""
+
+    url: str | None
+    key: str | None
+    retry_for: float
+
+
 def service_options(command: F) -> F:
-    """Where the service is, and who we are there: `url`, `key`, `retry_for`."""
+    """Where the service is, and who we are there: `service`, a Where."""
+
+    @wraps(command)
+    def packed(*args: Any, url: str | None, key: str | None, retry_for: float, **others: Any) -> Any:
+        return command(*args, service=Where(url, key, retry_for), **others)
+
     options = (
         click.option(
             "--url",
@@ -24,7 +40,12 @@ def service_options(command: F) -> F:
             metavar="URL",
             help="The service; else $DAILIES_URL, else http://localhost:PORT.",
         ),
-        click.option("--key", metavar="KEY", help="An API key of the service; else the first of API_KEY."),
+        click.option(
+            "--key",
+            envvar="DAILIES_KEY",
+            metavar="KEY",
+            help="A key of the service; else $DAILIES_KEY, else the first of API_KEY.",
+        ),
         click.option(
             "--retry-for",
             type=click.FloatRange(min=0.1),
@@ -35,8 +56,8 @@ def service_options(command: F) -> F:
         ),
     )
     for option in reversed(options):
-        command = option(command)
-    return command
+        option(packed)
+    return cast("F", packed)
 
 
 def json_option(command: F) -> F:

@@ -3,35 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
+import click
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from pipeline.cli.client import Answer, Client
+from pipeline.cli.client import Client
 from pipeline.cli.tables import table
-from pipeline.cli.words import span_text
+from pipeline.cli.words import json_text, span_text
 
 PATH = "/api/queue/status"
 Json = Mapping[str, Any]
 
 
-async def snapshot(client: Client) -> Answer:
-    """The queue as it stands. Raises CommandError."""
-    return await client.get(PATH)
+async def once(client: Client, *, as_json: bool) -> str:
+    """The queue as it stands, as text. Raises CommandError."""
+    status = await client.get(PATH)
+    return json_text(status) if as_json else status_text(status)
 
 
-async def show_live(client: Client, console: Console, every: float) -> None:
-    """Redraw until Ctrl-C: on a terminal in place, elsewhere one block after the other."""
-    if not console.is_terminal:
+async def watch_live(client: Client, every: float, *, as_json: bool) -> NoReturn:
+    """Look again and again until Ctrl-C: on a terminal in place, elsewhere one after the other."""
+    console = Console()
+    if as_json or not console.is_terminal:
         while True:
-            console.print(Text(status_text(await snapshot(client))), soft_wrap=True)
+            status = await client.get(PATH)
+            click.echo(json.dumps(status, ensure_ascii=False) if as_json else f"{status_text(status)}\n")
             await asyncio.sleep(every)
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
-            live.update(Text(f"{status_text(await snapshot(client))}\n\nCtrl-C ends"), refresh=True)
+            live.update(Text(f"{status_text(await client.get(PATH))}\n\nCtrl-C ends"), refresh=True)
             await asyncio.sleep(every)
 
 

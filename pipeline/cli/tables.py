@@ -60,3 +60,53 @@ def generations_table(generations: Sequence[Json], now: float, width: int | None
 def _took(generation: Json) -> str | None:
     start, end = generation["createdAt"], generation.get("completedAt")
     return None if end is None else span_text(parse_time(end) - parse_time(start))
+
+
+def dead_table(letters: Sequence[Json], now: float, width: int | None = None) -> str:
+    """A page of dead letters. `now` is Unix seconds."""
+    rows = [
+        (
+            letter["id"],
+            letter["error"]["code"],
+            age(letter["diedAt"], now),
+            letter["attempts"],
+            letter["lane"],
+            letter["error"]["message"],
+        )
+        for letter in letters
+    ]
+    return table(("ID", "ERROR", "DIED", "TRIES", "LANE", "MESSAGE"), rows, width)
+
+
+def groups_table(groups: Sequence[Json], now: float, width: int | None = None) -> str:
+    """Dead letters by what they have in common. `now` is Unix seconds."""
+    rows = [
+        (
+            group["count"],
+            group["kind"],
+            group["errorCode"],
+            group["lane"],
+            age(group["newest"], now),
+            age(group["oldest"], now),
+            group["sample"],
+        )
+        for group in groups
+    ]
+    return table(("COUNT", "KIND", "ERROR", "LANE", "NEWEST", "OLDEST", "FOR EXAMPLE"), rows, width)
+
+
+def deliveries_table(deliveries: Sequence[Json], now: float, width: int | None = None) -> str:
+    """A page of deliveries. `now` is Unix seconds."""
+    rows = [
+        (
+            each["id"],
+            each["state"],
+            each["type"],
+            each["generation"],
+            age(each["createdAt"], now),
+            each["attemptCount"],
+            each["url"] if each["lastError"] is None or each["state"] == "delivered" else each["lastError"],
+        )
+        for each in deliveries
+    ]
+    return table(("ID", "STATE", "EVENT", "GENERATION", "AGE", "TRIES", "WHERE OR WHY NOT"), rows, width)

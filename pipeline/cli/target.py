@@ -13,10 +13,12 @@ import httpx
 
 from pipeline.cli.base import CommandError, run_loop, settings_or_exit
 from pipeline.cli.client import Client
+from pipeline.cli.options import Where
 from pipeline.config import LOOPBACK_HOSTS, Settings
 
 T = TypeVar("T")
 
+KEY_FROM = "--key or $DAILIES_KEY"
 REQUEST_SECONDS = 15.0
 WILDCARDS = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - read, not bound
 
@@ -31,14 +33,14 @@ class Target:
     patience: float
 
 
-def service_at(url: str | None, key: str | None, patience: float) -> Target:
+def service_at(where: Where) -> Target:
     """The service that the options mean; what they leave out comes from the settings. Raises CommandError."""
-    if url and key:
-        return Target(url, key, "--key", patience)
+    if where.url and where.key:
+        return Target(where.url, where.key, KEY_FROM, where.retry_for)
     settings = settings_or_exit()
     found = settings.api_key[0].get_secret_value() if settings.api_key else None
-    key_from = "--key" if key else "API_KEY in the environment or .env"
-    return Target(url or local_url(settings), key or found, key_from, patience)
+    key_from = KEY_FROM if where.key else "API_KEY in the environment or .env"
+    return Target(where.url or local_url(settings), where.key or found, key_from, where.retry_for)
 
 
 def local_url(settings: Settings) -> str:
@@ -66,15 +68,10 @@ async def connect(target: Target) -> AsyncIterator[Client]:
 
 
 def ask_service(
-    work: Callable[[Client], Awaitable[T]],
-    *,
-    url: str | None,
-    key: str | None,
-    retry_for: float,
-    on_interrupt: Callable[[], str | None] = lambda: None,
+    where: Where, work: Callable[[Client], Awaitable[T]], *, on_interrupt: Callable[[], str | None] = lambda: None
 ) -> T:
     """Do something with the service that the options mean, from start to end. Raises CommandError."""
-    target = service_at(url, key, retry_for)
+    target = service_at(where)
 
     async def run() -> T:
         async with connect(target) as client:

@@ -32,6 +32,9 @@ _NEXT = {
     "generation_id_conflict": "choose another --generation-id, or look at what is there",
     "body_too_large": "give --image as a URL, or raise MAX_BODY_BYTES of the service",
     "overloaded": "try again later, with the same --idempotency-key",
+    "repay_needed": "--allow-repay pays again",
+    "not_ended": "dailies cancel it first",
+    "forbidden": "take a key that may: one of API_KEY, or `dailies keys create NAME --scope admin`",
 }
 
 
@@ -123,6 +126,8 @@ def parse_time(text: str) -> float:
 
 
 DELIVERY = "webhook"
+SAID = 200
+"""Characters of a receiver's answer that are shown."""
 STAGES = (
     ("waiting", ("queued",), ("submit.intended",)),
     ("submitting", ("submit.intended",), ("submit.accepted", "submit.resolved")),
@@ -197,6 +202,23 @@ def _deliveries(deliveries: Sequence[Json]) -> list[str]:
         if delivery["state"] not in {"delivered", "dead"} and delivery["nextAttemptAt"]:
             lines.append(f"    next attempt at {delivery['nextAttemptAt'][11:23]}")
     return lines
+
+
+def delivery_text(delivery: Json) -> str:
+    """A delivery with every attempt, and what the receiver said."""
+    lines = [
+        f"{delivery['id']}  {delivery['state']}",
+        f"  event         {delivery['type']} ({delivery['eventId']}) of {delivery['generation']}",
+        f"  to            {delivery['url']} ({delivery['endpoint'] or 'its own url'})",
+        f"  created       {delivery['createdAt']}",
+    ]
+    if delivery["nextAttemptAt"] and delivery["state"] == "pending":
+        lines.append(f"  next attempt  {delivery['nextAttemptAt']}")
+    for attempt in delivery["attempts"]:
+        lines.append(_attempt(attempt))
+        said = "".join(c if c.isprintable() else " " for c in attempt["response"] or "").strip()
+        lines += [f"      it said: {said[:SAID]}"] if said else []
+    return "\n".join(lines if delivery["attempts"] else [*lines, "    no attempt yet"])
 
 
 def _attempt(attempt: Json) -> str:
