@@ -8,8 +8,10 @@ from pipeline.db import Row, Tx
 
 _DELIVERY = (
     "SELECT d.*, e.type, e.generation_id, coalesce(d.url, p.url) AS target FROM webhook_delivery d"
-    " JOIN webhook_event e ON e.id = d.event_id LEFT JOIN webhook_endpoint p ON p.id = d.endpoint_id"
+    " JOIN webhook_event e ON e.id = d.event_id"
+    " LEFT JOIN webhook_endpoint p ON p.id = d.endpoint_id AND p.tenant_id = d.tenant_id"
 )
+"""An endpoint shows its URL to its own tenant only: that of WEBHOOK_URL, to which others fall back, may hold a secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,8 @@ class DeliveryFilter:
 
 
 def delivery(tx: Tx, tenant: str | None, delivery_id: str) -> Row | None:
-    """One delivery with its event's `type`, `generation_id` and the `target` URL; bound to a tenant unless None."""
+    """One delivery with its event's `type`, `generation_id` and the `target` URL, which is None for an endpoint that is
+    not the tenant's own; bound to a tenant unless None."""
     where, values = " WHERE d.id = :id", {"id": delivery_id}
     if tenant is not None:
         where, values = f"{where} AND d.tenant_id = :tenant", values | {"tenant": tenant}

@@ -186,7 +186,7 @@ class Wisher:
         places = {p.name: p.place for p in told}
         url, reference = self._fill(path)
         params = {name: value for name, value in given.items() if places[name] == "query"}
-        headers = self._me.headers(*self._random.choice(RINGS))
+        headers = self._me.headers(*self._random.choices(RINGS, (1, 1, 1, 4))[0])
         headers |= {name: value for name, value in given.items() if places[name] == "header"}
         headers.pop("Prefer", None)
         if path.endswith("/events") and reference not in self._own and self._random.random() < 0.3:
@@ -197,20 +197,23 @@ class Wisher:
         body = self._value(_schema(method, path)) if about is not None and about.body is not None else None
         if path == "/api/generations" and method == "POST":
             body = self._order(headers)
+        elif path == "/api/queue/dead/redrive":
+            body = self._dead()
         return Wish(method, url, params, headers, body)
 
     def _fill(self, path: str) -> tuple[str, str | None]:
         reference = None
         for part in [part for part in path.split("/") if part.startswith("{")]:
-            chosen = "mock" if part == "{provider}" else self._handle()
+            chosen = "mock" if part == "{provider}" else self._handle("dlv_" if "/deliveries/" in path else "gen_")
             reference = chosen if part == "{id}" else reference
             path = path.replace(part, quote(chosen, safe=""))
         return path, reference
 
-    def _handle(self) -> str:
-        """An id of any kind: mostly of the other's."""
-        place = self._random.choices((self._others, self._mine, GARBAGE), (70, 20, 10))[0]
-        return str(self._random.choice(place))
+    def _handle(self, kind: str = "") -> str:
+        """An id, mostly of the other's, and mostly of the kind that is asked for."""
+        place = self._random.choices((self._others, self._mine, GARBAGE), (60, 30, 10))[0]
+        fitting = [handle for handle in place if handle.startswith(kind)]
+        return str(self._random.choice(fitting if fitting and self._random.random() < 0.7 else place))
 
     def _token(self, reference: str) -> str:
         """A token that was not issued for this generation: one that was may be used by whoever has it."""
@@ -228,6 +231,11 @@ class Wisher:
         if self._random.random() < 0.5:
             body["userId"] = f"user-of-{self._other.name}"
         return body
+
+    def _dead(self) -> dict[str, Any]:
+        """Dead letters by one of the ways to name them."""
+        ways = ({"ids": [self._handle("dlv_"), self._handle("gen_")]}, {"all": True}, {"kind": "delivery"})
+        return {**self._random.choice(ways), "allowRepay": self._random.random() < 0.5}
 
     def _value(self, schema: Mapping[str, Any]) -> Any:
         """Something that a schema takes, more or less; texts are ids of all sorts."""
