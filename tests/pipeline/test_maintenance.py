@@ -241,9 +241,7 @@ async def test_a_generation_goes_with_all_that_belongs_to_it_and_what_was_paid_s
     await deliver_to(yard, made, "delivered")
     generation = await yard.row(made)
     assert generation is not None
-    await yard.db.write(
-        lambda tx: ledger.intend(tx, generation, token="sub_1", estimate_micros=5, recovery=Recovery())
-    )
+    await yard.db.write(lambda tx: ledger.intend(tx, generation, token="sub_1", estimate_micros=5, recovery=Recovery()))
     yard.time.passes(10 * DAY)
     assert await yard.clean(dry_run=True, generations=9 * DAY) == {"generations": 1}
     assert await yard.clean(generations=9 * DAY) == {"generations": 1}

@@ -1,0 +1,318 @@
+"""What docs/ says is true: commands run in a copy of the checkout, code runs, tables are those of the code."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import httpx
+import pytest
+
+from pipeline import ledger
+from pipeline.config import Settings
+from pipeline.db import Database, Tx
+from pipeline.db.migrate import migrate
+from pipeline.lifecycle import JobStatus, SubmissionOutcome
+from providers.base import ErrorCode, Operation, ProviderError, Recovery
+from tests.checkout import ROOT, SERVERS, Block, Checkout, blocks, copy_checkout
+from webhooks.signing import new_secret, sign
+
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+NODE = shutil.which("node")
+PACKAGES = ROOT / "tests" / "webhooks" / "js" / "node_modules"
+needs_node = pytest.mark.skipif(
+    NODE is None or not PACKAGES.is_dir(), reason="needs Node.js and its packages: npm ci --prefix tests/webhooks/js"
+)
+ORDERED = {"webhooks.md": "order-18"}
+"""What a document speaks of that another ordered."""
+REHEARSED = "Backup and restore"
+"""Run by tests/test_restore.py."""
+REFUSED = '"promt"'
+"""A command whose request is to be refused."""
+
+WITH_COMMANDS = [path for path in DOCS if blocks(path, "sh")]
+documents = pytest.mark.parametrize("path", DOCS, ids=[path.name for path in DOCS])
+
+
+def maker() -> ModuleType:
+    """scripts/docs.py as a module."""
+    spec = importlib.util.spec_from_file_location("docs_maker", ROOT / "scripts" / "docs.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@documents
+def test_the_made_parts_are_those_of_the_code(path: Path) -> None:
+    assert maker().remade(path.read_text()) == path.read_text(), "run .venv/bin/python scripts/docs.py"
+
+
+@documents
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)", path.read_text()):
+        assert target.startswith("https://") or (path.parent / target).exists(), target
+
+
+def test_every_document_is_found_from_the_readme() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert [path.name for path in DOCS if f"docs/{path.name}" not in text] == []
+
+
+@documents
+def test_every_block_is_of_a_kind_that_is_tried(path: Path) -> None:
+    known = {"sh", "json", "js", "python", "mermaid", "ini", "promql", "yaml"}
+    assert {block.language for block in blocks(path)} <= known
+
+
+@documents
+def test_json_is_json_and_settings_are_settings(path: Path) -> None:
+    for block in blocks(path, "json"):
+        json.loads(block.text)
+    for block in blocks(path, "ini"):
+        names = [line.partition("=")[0].lower() for line in block.commands]
+        assert set(names) <= set(Settings.model_fields), names
+
+
+# --- commands --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", WITH_COMMANDS, ids=[path.name for path in WITH_COMMANDS])
+def test_commands_work_as_written_and_in_their_order(path: Path, tmp_path: Path) -> None:
+    if any("openssl" in block.text for block in blocks(path, "sh")) and shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed (Debian: apt install openssl)")
+    commands = [line for block in blocks(path, "sh") if block.heading != REHEARSED for line in block.commands]
+    with ExitStack() as stack:
+        house = prepare(path.name, commands, tmp_path, stack)
+        for command in commands:
+            if command.endswith(SERVERS):
+                log = tmp_path / f"{command.rpartition(' ')[2]}.log"
+                stack.enter_context(house.started(command, log))
+            elif REFUSED in command:
+                refused(house, command, path)
+            else:
+                house.run(command)
+
+
+def prepare(name: str, commands: list[str], folder: Path, stack: ExitStack) -> Checkout:
+    """The copy; a document that starts nothing finds the service running, and what it speaks of ordered."""
+    house = copy_checkout(folder / "dailies")
+    if "cp .env.example .env" not in commands:
+        house.run("cp .env.example .env")
+    if not any(command.endswith("dailies serve") for command in commands):
+        if name == "settings.md":
+            return house
+        stack.enter_context(house.started(".venv/bin/dailies serve", folder / "serve.log"))
+    if name in ORDERED:
+        ask = {"prompt": "a fox", "generationId": ORDERED[name]}
+        assert httpx.post(f"{house.api}/api/generations", json=ask).status_code == 202
+    return house
+
+
+def refused(house: Checkout, command: str, path: Path) -> None:
+    """The answer is the one that the document shows."""
+    done = subprocess.run(["bash", "-c", house.local(command)], capture_output=True, text=True, check=True)
+    shown = next(json.loads(block.text) for block in blocks(path, "json") if "promt" in block.text)
+    answer = json.loads(done.stdout)
+    assert {**answer, "requestId": None} == {**shown, "requestId": None}
+
+
+# --- code ------------------------------------------------------------------------------------------------------------
+
+BODY = json.dumps({"type": "generation.completed", "generationId": "order-1", "result": {"videoUrl": "https://x"}})
+
+
+def signed(secret: str, *, body: str = BODY, event_id: str = "evt_1") -> dict[str, str]:
+    return sign([secret], event_id=event_id, timestamp=int(time.time()), body=body.encode())
+
+
+def code_of(first_line: str) -> Block:
+    (found,) = (block for path in DOCS for block in blocks(path) if block.text.startswith(first_line))
+    return found
+
+
+NEXT = """
+import { POST } from "./route.js";
+const [headers, body] = JSON.parse(process.argv[2]);
+const ask = async (content) => {
+  const request = new Request("https://app.example/hook", { method: "POST", headers, body: content });
+  return (await POST(request)).status;
+};
+console.log = () => {};
+const statuses = [await ask(body), await ask(body), await ask(body + " ")];
+process.stdout.write(JSON.stringify(statuses));
+"""
+
+
+@needs_node
+def test_the_route_for_next_takes_what_we_sign_and_nothing_else(tmp_path: Path) -> None:
+    secret = new_secret(lambda count: b"k" * count)
+    (tmp_path / "node_modules").symlink_to(PACKAGES)
+    (tmp_path / "package.json").write_text('{"type": "module"}')
+    (tmp_path / "route.js").write_text(code_of("// app/api/webhooks/worker/route.js").text)
+    (tmp_path / "ask.js").write_text(NEXT)
+    done = subprocess.run(
+        [str(NODE), "ask.js", json.dumps([signed(secret), BODY])],
+        cwd=tmp_path,
+        env={"WEBHOOK_SECRET": secret},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    assert json.loads(done.stdout) == [204, 204, 401]
+
+
+@needs_node
+def test_the_plain_receiver_takes_what_we_sign_and_nothing_else(tmp_path: Path) -> None:
+    secret = new_secret(lambda count: b"k" * count)
+    (tmp_path / "receiver.mjs").write_text(code_of("// receiver.mjs").text)
+    process = subprocess.Popen(
+        [str(NODE), "receiver.mjs"],
+        cwd=tmp_path,
+        env={"WEBHOOK_SECRET": secret, "PORT": "0"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        url = f"http://127.0.0.1:{int(process.stdout.readline())}/"
+        old = sign([secret], event_id="evt_1", timestamp=int(time.time()) - 301, body=BODY.encode())
+        with httpx.Client() as client:
+            good = signed(secret)
+            assert client.post(url, content=BODY, headers=good).status_code == 204
+            assert process.stdout.readline() == "generation.completed\n"
+            several = good | {"webhook-signature": f"v1,AAAA v1a,x {good['webhook-signature']}"}
+            assert client.post(url, content=BODY, headers=several).status_code == 204
+            for headers, body in (
+                (good, BODY + " "),
+                (old, BODY),
+                ({}, BODY),
+                (good | {"webhook-signature": ""}, BODY),
+            ):
+                assert client.post(url, content=body, headers=headers).status_code == 401
+    finally:
+        process.terminate()
+        process.wait(10)
+        process.stdout.close()
+
+
+@needs_node
+@documents
+def test_javascript_compiles(path: Path, tmp_path: Path) -> None:
+    for block in blocks(path, "js"):
+        (tmp_path / "code.mjs").write_text(block.text)
+        done = subprocess.run(
+            [str(NODE), "--check", tmp_path / "code.mjs"], capture_output=True, text=True, check=False, timeout=30
+        )
+        assert done.returncode == 0, done.stderr
+
+
+def test_the_receiver_in_python_takes_what_we_sign_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secret = new_secret(lambda count: b"k" * count)
+    monkeypatch.setenv("WEBHOOK_SECRET", secret)
+    space: dict[str, Any] = {}
+    exec(code_of("import os\n\nfrom standardwebhooks").text, space)
+    assert space["receive"](signed(secret), BODY.encode()) == 204
+    assert space["receive"](signed(secret), b"{}") == 401
+    assert capsys.readouterr().out == "generation.completed order-1\n"
+
+
+@documents
+def test_python_compiles(path: Path) -> None:
+    for block in blocks(path, "python"):
+        compile(block.text, str(path), "exec")
+
+
+def test_every_unit_of_systemd_is_valid(tmp_path: Path) -> None:
+    program = shutil.which("systemd-analyze")
+    if program is None:
+        pytest.skip("systemd-analyze is not installed (Debian: apt install systemd)")
+    units = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
+    assert len(units) == 3
+    for unit in units:
+        here = tmp_path / unit.name.replace("@.", "@1.")
+        text = unit.read_text()
+        assert "/opt/dailies/.venv/bin/dailies" in text
+        here.write_text(text.replace("/opt/dailies/.venv", sys.prefix).replace("/opt/dailies", str(ROOT)))
+        done = subprocess.run([program, "verify", here], capture_output=True, text=True, check=False, timeout=60)
+        assert (done.returncode, done.stderr) == (0, ""), unit.name
+
+
+# --- pictures --------------------------------------------------------------------------------------------------------
+
+PICTURES = ROOT / "docs" / "state-machine.md"
+EDGE = re.compile(r"^ +(\w+|\[\*\]) --> (\w+|\[\*\])", re.MULTILINE)
+
+
+def drawn(heading: str) -> set[tuple[str, str]]:
+    (picture,) = (block for block in blocks(PICTURES, "mermaid") if block.heading == heading)
+    return set(EDGE.findall(picture.text))
+
+
+def test_the_pictures_know_every_status() -> None:
+    for heading, words in (("A job", JobStatus), ("A submission", SubmissionOutcome)):
+        assert {word for edge in drawn(heading) for word in edge} == {"[*]", *words}
+
+
+TOKEN = "sub_1"
+ERROR = ProviderError(ErrorCode.TRANSIENT, "x")
+DEEDS = {
+    "accept": lambda tx: ledger.accept(tx, TOKEN, Operation("op-1", {})),
+    "reject": lambda tx: ledger.reject(tx, TOKEN, ERROR),
+    "unknown": lambda tx: ledger.mark_unknown(tx, TOKEN, ERROR, answered=True),
+    "abandon": lambda tx: ledger.abandon(tx, TOKEN, ERROR),
+    "succeed": lambda tx: ledger.succeed(tx, TOKEN, None),
+    "fail": lambda tx: ledger.fail(tx, TOKEN, ERROR),
+    "reopen": lambda tx: ledger.reopen(tx, TOKEN),
+    "supersede": lambda tx: ledger.supersede(tx, tx.one("SELECT * FROM submission")),
+}
+"""Everything that the ledger can do to a submission that was intended."""
+
+
+def test_the_picture_of_a_submission_is_what_the_ledger_does(tmp_path: Path) -> None:
+    db = Database(f"sqlite:///{tmp_path / 'ledger.db'}")
+    migrate(db.engine)
+    try:
+        assert asyncio.run(explored(db)) == {edge for edge in drawn("A submission") if "[*]" not in edge}
+    finally:
+        db.close()
+
+
+async def explored(db: Database) -> set[tuple[str, str]]:
+    """Every move that one deed can bring about, from every outcome that deeds can lead to."""
+    edges: set[tuple[str, str]] = set()
+    ways: dict[str, list[str]] = {"intended": []}
+    todo = ["intended"]
+    while todo:
+        start = todo.pop()
+        for deed in DEEDS:
+            found = await db.write(lambda tx, way=[*ways[start], deed]: outcome(tx, way))
+            if found != start:
+                edges.add((start, found))
+            if found not in ways:
+                ways[found] = [*ways[start], deed]
+                todo.append(found)
+    return edges
+
+
+def outcome(tx: Tx, way: list[str]) -> str:
+    tx.run("DELETE FROM submission")
+    row = {"id": "gen_1", "tenant_id": "default", "run": 1, "provider": "mock", "model": None}
+    ledger.intend(tx, row, token=TOKEN, estimate_micros=1, recovery=Recovery())
+    for deed in way:
+        DEEDS[deed](tx)
+    return str(tx.value("SELECT outcome FROM submission"))
