@@ -6,14 +6,11 @@ import asyncio
 import os
 import random
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from ipaddress import ip_address
-from pathlib import Path
 from urllib.parse import urlsplit
 
-from pydantic import SecretStr
 from starlette.applications import Starlette
 
 from pipeline import __version__, credentials
@@ -21,20 +18,21 @@ from pipeline.api import Broadcaster, KeyRing, Service, create_api
 from pipeline.clock import Clock
 from pipeline.config import LOOPBACK_HOSTS, Settings, SettingsError
 from pipeline.db import Database, DatabaseError
-from pipeline.db.migrate import migrate, require_head
 from pipeline.ids import new_id
-from pipeline.keys import Signer, local_secret
+from pipeline.keys import Signer
 from pipeline.lifecycle import JobKind, RetryPolicy, Step
 from pipeline.links import Links
 from pipeline.maintenance import Keep, Maintenance
 from pipeline.models import DEFAULT_TENANT
 from pipeline.observed import Observed
-from pipeline.outbound import BadUrl, BlockedAddress, Outbound, check_url
+from pipeline.outbound import Outbound
 from pipeline.outbox import Outbox, set_default_endpoint
+from pipeline.safety import Secrets, check_webhook_url, plain, prepare_schema, resolve_secrets, webhook_is_blocked
 from pipeline.spool import Spool
 from pipeline.statistics import Statistics, catalog, process_gauges
 from pipeline.storage import Storage, create_storage
 from pipeline.telemetry import emit
+from pipeline.traces import Tracing
 from pipeline.turn import Handler
 from pipeline.wake import Doorbell
 from pipeline.worker import Identity, Limits, Worker
@@ -43,21 +41,10 @@ from providers.base import Provider
 from providers.registry import create_provider
 from providers.wire import Clients
 from webhooks.events import EventType, validate_types
-from webhooks.signing import InvalidSecret, new_secret, parse_secret
 
 DELIVERIES_PER_ENDPOINT = 8
 LEASES_OF_GRACE = 1.5
 TIME_SECONDS = 60.0
-MIN_SECRET = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Secrets:
-    """The secrets in use, with where those come from that nobody set."""
-
-    signing: tuple[str, ...]
-    webhook: tuple[str, ...]
-    made_in: Path | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,75 +65,7 @@ class Plant:
     doorbell: Doorbell
     identity: Identity
     statistics: Statistics
-
-
-def resolve_secrets(settings: Settings) -> Secrets:
-    """The secrets from the settings; on a laptop, missing ones are made once and kept in `DATA_DIR/secrets`.
-
-    Raises SettingsError where others could reach the service, or several machines would each make their own.
-    """
-    path = settings.data_dir / "secrets"
-    missing = [
-        name
-        for name, value in (("SECRET_KEY", settings.secret_key), ("WEBHOOK_SECRET", settings.webhook_secret))
-        if not value
-    ]
-    shared = settings.database_url is not None and not settings.database_url.startswith("sqlite")
-    if missing and (shared or not settings.on_loopback):
-        why = "the database is shared by several machines" if shared else f"HOST={settings.host} is not loopback"
-        raise SettingsError(
-            f"{' and '.join(missing)} must be set, since {why}: `openssl rand -base64 32` makes one"
-            " (put `whsec_` in front of a WEBHOOK_SECRET)"
-        )
-    try:
-        signing = _plain(settings.secret_key) or (local_secret(path, "SECRET_KEY", lambda: os.urandom(32).hex()),)
-        webhook = _plain(settings.webhook_secret) or (
-            local_secret(path, "WEBHOOK_SECRET", lambda: new_secret(os.urandom)),
-        )
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"{error}; restore the file, or move it away to have new secrets made") from None
-    if not settings.on_loopback and any(len(secret) < MIN_SECRET for secret in signing):
-        raise SettingsError(
-            f"SECRET_KEY is shorter than {MIN_SECRET} characters: `openssl rand -base64 32` makes a good one"
-        )
-    for secret in webhook:
-        try:
-            parse_secret(secret)
-        except InvalidSecret as error:
-            raise SettingsError(f"WEBHOOK_SECRET: {error}") from None
-    return Secrets(signing, webhook, path if missing else None)
-
-
-def _plain(values: Sequence[SecretStr]) -> tuple[str, ...]:
-    return tuple(value.get_secret_value() for value in values)
-
-
-def check_exposure(settings: Settings) -> None:
-    """Refuse to be reachable from elsewhere without a key, or with a provider that only pretends.
-
-    A key of the settings will do, or one that was made. Raises SettingsError, or DatabaseError when the database that
-    would hold one cannot be read.
-    """
-    if settings.on_loopback:
-        return
-    if not settings.api_key and not _keys_were_made(settings):
-        raise SettingsError(
-            f"API_KEY must be set, since HOST={settings.host} lets others reach the service"
-            " (or make a key: `dailies keys create NAME --scope admin`)"
-        )
-    if settings.provider == "mock" and not settings.allow_mock:
-        raise SettingsError(
-            "PROVIDER=mock makes test pictures and HOST is not loopback: choose a provider, or set ALLOW_MOCK=1"
-        )
-
-
-def _keys_were_made(settings: Settings) -> bool:
-    db = Database(settings.database)
-    try:
-        prepare_schema(db)
-        return db.read_now(credentials.exists)
-    finally:
-        db.close()
+    tracing: Tracing
 
 
 def make_providers(settings: Settings, clients: Clients) -> dict[str, Provider]:
@@ -185,7 +104,9 @@ async def open_plant(settings: Settings) -> AsyncIterator[Plant]:
         stack.callback(spool.close)
         providers = make_providers(settings, Clients(outbound.submit, outbound.calls, outbound.fetch))
         links = Links(settings.base_url, settings.files_url, secrets.signing, settings.link_lifetime)
-        outbox = make_outbox(settings, links, secrets, outbound, clock)
+        tracing = Tracing(os.urandom if settings.otlp_endpoint else None)
+        stack.push_async_callback(asyncio.to_thread, make_spans(settings))
+        outbox = make_outbox(settings, links, secrets, outbound, clock, tracing)
         identity = Identity(new_id("wrk", clock.now_ms()), socket.gethostname(), os.getpid(), __version__)
         doorbell = Doorbell(settings.data_dir / "wake", identity.id, db.change_probe())
         doorbell.open()
@@ -214,20 +135,13 @@ async def open_plant(settings: Settings) -> AsyncIterator[Plant]:
             doorbell=doorbell,
             identity=identity,
             statistics=statistics,
+            tracing=tracing,
         )
 
 
-def check_webhook_url(settings: Settings) -> None:
-    """Refuse a WEBHOOK_URL to which nothing could ever be sent. Raises SettingsError."""
-    if settings.webhook_url is None or webhook_is_blocked(settings):
-        return
-    try:
-        check_url(settings.webhook_url, networks=settings.allowed_networks)
-    except (BadUrl, BlockedAddress) as error:
-        raise SettingsError(f"WEBHOOK_URL: {error}") from None
-
-
-def make_outbox(settings: Settings, links: Links, secrets: Secrets, outbound: Outbound, clock: Clock) -> Outbox:
+def make_outbox(
+    settings: Settings, links: Links, secrets: Secrets, outbound: Outbound, clock: Clock, tracing: Tracing
+) -> Outbox:
     """Where events are recorded and sent from."""
     return Outbox(
         links=links,
@@ -237,7 +151,20 @@ def make_outbox(settings: Settings, links: Links, secrets: Secrets, outbound: Ou
         timeout=settings.webhook_timeout,
         clock=clock,
         uniform=random.random,
+        tracing=tracing,
     )
+
+
+def make_spans(settings: Settings) -> Callable[[], None]:
+    """Begin to make spans, where that is asked for; the function returned ends it. Raises SettingsError."""
+    if settings.otlp_endpoint is None:
+        return lambda: None
+    try:
+        from pipeline.otel import to_collector  # noqa: PLC0415 - an extra that need not be installed
+    except ImportError as error:
+        packages = "opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
+        raise SettingsError(f"OTLP_ENDPOINT needs the extra `otel`: pip install {packages} ({error})") from None
+    return to_collector(settings.otlp_endpoint).close
 
 
 def make_statistics(settings: Settings, db: Database, spool: Spool, identity: Identity) -> Statistics:
@@ -258,14 +185,6 @@ async def _keep_time(db: Database, clock: Clock) -> None:
         await asyncio.sleep(TIME_SECONDS)
 
 
-def prepare_schema(db: Database) -> None:
-    """SQLite is migrated by whoever opens it; PostgreSQL by `dailies migrate` alone. Raises SchemaBehind."""
-    if db.postgres:
-        require_head(db.engine)
-    else:
-        migrate(db.engine)
-
-
 def make_api(plant: Plant) -> Starlette:
     """The HTTP application of a process."""
     settings = plant.settings
@@ -279,8 +198,9 @@ def make_api(plant: Plant) -> Starlette:
             providers=plant.providers,
             clock=plant.clock,
             random=os.urandom,
+            tracing=plant.tracing,
             wake=plant.doorbell.ring,
-            api_keys=_plain(settings.api_key),
+            api_keys=plain(settings.api_key),
             default_provider=next(iter(plant.providers)),
             webhook_hosts=frozenset(host.lower() for host in settings.webhook_hosts),
             events=frozenset(EventType),
@@ -421,17 +341,6 @@ def _notices(plant: Plant) -> list[str]:
             " webhook will be sent; set ALLOWED_NETWORKS=127.0.0.0/8,::1/128 for development, as .env.example does"
         )
     return found
-
-
-def webhook_is_blocked(settings: Settings) -> bool:
-    """Whether WEBHOOK_URL is on loopback and the address guard will refuse it."""
-    host = (urlsplit(settings.webhook_url or "").hostname or "").rstrip(".")
-    try:
-        addresses = [ip_address(host)]
-    except ValueError:
-        addresses = [ip_address("127.0.0.1"), ip_address("::1")] if host == "localhost" else []
-    near = [address for address in addresses if address.is_loopback]
-    return bool(near) and not any(address in network for address in near for network in settings.allowed_networks)
 
 
 async def run_until(worker: Worker, stop: asyncio.Event) -> None:

@@ -40,6 +40,7 @@ class Settings(BaseSettings):
     database_url: str | None = None
     log_format: Literal["auto", "json", "text"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    otlp_endpoint: str | None = None
 
     # Who may call
     api_key: Annotated[tuple[SecretStr, ...], NoDecode] = ()
@@ -149,6 +150,7 @@ class Settings(BaseSettings):
         "r2_access_key_id",
         "database_url",
         "provider",
+        "otlp_endpoint",
         mode="before",
     )
     @classmethod
@@ -162,7 +164,7 @@ class Settings(BaseSettings):
             raise ValueError("needs at least one wait in seconds, none below 0")
         return value
 
-    @field_validator("public_url", "webhook_url", "mock_url", "r2_endpoint_url", "r2_public_url")
+    @field_validator("public_url", "webhook_url", "mock_url", "r2_endpoint_url", "r2_public_url", "otlp_endpoint")
     @classmethod
     def _url(cls, value: str | None) -> str | None:
         if value is not None and not (value.startswith(("http://", "https://")) and urlsplit(value).hostname):

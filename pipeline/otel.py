@@ -14,6 +14,7 @@ from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.context import Context as OtelContext
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
@@ -88,6 +89,11 @@ class Spans:
         self._unsubscribe()
         self._provider.force_flush(2_000)
         self._provider.shutdown()
+
+
+def to_collector(endpoint: str) -> Spans:
+    """Spans to a collector that takes OTLP over HTTP at this address. Headers come from OTEL_EXPORTER_OTLP_HEADERS."""
+    return Spans(OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces"))
 
 
 class _Words(dict[str, Any]):

@@ -61,6 +61,11 @@ class Tracing:
             return parent.text if parent else None
         return self._within(parent or Context(self._random(16).hex(), "", sampled=True)).text
 
+    def parent(self, header: str | None) -> str | None:
+        """The caller's context, where `begin` made one within it."""
+        parent = parse(header)
+        return parent.text if parent and self._random else None
+
     def child(self, context: str | None) -> str | None:
         """A context within another."""
         parent = parse(context)

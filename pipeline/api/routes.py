@@ -113,6 +113,8 @@ class _Envelope:
         request_id = self._request_id(scope)
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
+        if (scope["method"], scope["path"]) == ("POST", read.PATH):
+            self._trace(scope, state)
         answered: list[int] = []
 
         async def send_with_id(message: Message) -> None:
@@ -132,6 +134,13 @@ class _Envelope:
         if _REQUEST_ID.fullmatch(given):
             return given
         return new_id("req", self._service.clock.now_ms(), self._service.random)
+
+    def _trace(self, scope: Scope, state: dict[str, Any]) -> None:
+        """A new generation takes its place in its caller's trace. Several contexts are none (Trace Context 4.3)."""
+        given = Headers(scope=scope).getlist("traceparent")
+        header = given[0] if len(given) == 1 else None
+        state["trace"] = self._service.tracing.begin(header)
+        state["parent"] = self._service.tracing.parent(header)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, answered: list[int]) -> None:
         """Every request gets its answer here, an unforeseen error's too; once one has begun, the connection is cut."""
@@ -172,6 +181,8 @@ def _log(scope: Scope, answered: list[int], started: float) -> None:
         status=answered[0] if answered else None,
         problem=scope["state"].get("problem"),
         generation=scope["state"].get("generation"),
+        trace=scope["state"].get("trace"),
+        parent=scope["state"].get("parent"),
         ms=round((time.perf_counter() - started) * 1000, 1),
     )
 

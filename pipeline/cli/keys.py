@@ -182,9 +182,9 @@ def revoke(key_id: str, as_json: bool) -> None:
 
 def _on_database(unit: Callable[[Any], T]) -> T:
     """Run a unit on the database of the settings. Raises CommandError."""
-    from pipeline.app import prepare_schema
     from pipeline.cli.schema import guarded
     from pipeline.db import Database
+    from pipeline.safety import prepare_schema
 
     settings = settings_or_exit()
     with guarded():

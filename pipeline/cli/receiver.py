@@ -38,8 +38,8 @@ def receiver_secrets(given: Sequence[str]) -> tuple[str, ...]:
 
 
 def _own_secrets() -> tuple[str, ...]:
-    from pipeline.app import resolve_secrets
     from pipeline.cli.schema import guarded
+    from pipeline.safety import resolve_secrets
 
     with guarded():
         return resolve_secrets(settings_or_exit()).webhook

@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from pipeline.app import Plant, announce, check_exposure, make_api, make_worker, open_plant, run_until
+from pipeline.app import Plant, announce, make_api, make_worker, open_plant, run_until
 from pipeline.cli.mock import mock_beside
 from pipeline.cli.ports import free_port, listening
 from pipeline.cli.schema import guarded
 from pipeline.cli.signals import stop_signals
 from pipeline.config import Settings
+from pipeline.safety import check_exposure
 from pipeline.server import HttpServer
 from pipeline.telemetry import configure
 

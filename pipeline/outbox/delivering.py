@@ -34,6 +34,7 @@ from pipeline.outbox.ended import forget_told
 from pipeline.outbox.endpoints import UNSET
 from pipeline.outbox.recording import Recorder
 from pipeline.queue import Claim, LeaseLost
+from pipeline.traces import Tracing
 from pipeline.turn import Report, Turn
 from webhooks.sender import Delivered, Gone, SendResult, build_headers, judge, send
 
@@ -54,6 +55,11 @@ class _Subject:
         return str(self.endpoint["url"] if self.endpoint else self.delivery["url"])
 
 
+_EVENT = """
+SELECT e.*, (SELECT traceparent FROM generation g WHERE g.id = e.generation_id) AS traceparent
+FROM webhook_event e WHERE e.id = :id"""
+
+
 class Outbox(Recorder):
     """Records events and delivers them.
 
@@ -64,6 +70,7 @@ class Outbox(Recorder):
         policy: when a failed delivery is tried again.
         timeout: seconds for one attempt as a whole.
         uniform: a random number in 0..1, for jitter.
+        tracing: the place of an attempt in the trace of its generation.
     """
 
     def __init__(
@@ -77,6 +84,7 @@ class Outbox(Recorder):
         clock: Clock,
         uniform: Callable[[], float],
         random: Callable[[int], bytes] = os.urandom,
+        tracing: Tracing | None = None,
     ) -> None:
         super().__init__(links=links, policy=policy, random=random)
         self._secrets = list(secrets)
@@ -84,13 +92,14 @@ class Outbox(Recorder):
         self._timeout = timeout
         self._clock = clock
         self._uniform = uniform
+        self._tracing = tracing or Tracing()
 
     def load(self, tx: Tx, claims: Sequence[Claim]) -> Mapping[int, _Subject]:
         """The delivery, its event and its endpoint, by job id."""
         subjects = {}
         for claim in claims:
             delivery = tx.one("SELECT * FROM webhook_delivery WHERE id = :id", {"id": claim.subject_id})
-            event = delivery and tx.one("SELECT * FROM webhook_event WHERE id = :id", {"id": delivery["event_id"]})
+            event = delivery and tx.one(_EVENT, {"id": delivery["event_id"]})
             if delivery and event:
                 endpoint = tx.one("SELECT * FROM webhook_endpoint WHERE id = :id", {"id": delivery["endpoint_id"]})
                 subjects[claim.id] = _Subject(delivery, event, endpoint)
@@ -112,6 +121,10 @@ class Outbox(Recorder):
             body=body,
             attempt=subject.delivery["attempts"] + 1,
         )
+        parent = subject.event["traceparent"]
+        trace = self._tracing.child(parent)
+        if trace is not None:
+            headers["traceparent"] = trace
         result = await send(
             self._client,
             subject.url,
@@ -130,6 +143,8 @@ class Outbox(Recorder):
                 "http_status": result.status,
                 "reason": result.reason,
                 "send_ms": result.ms,
+                "trace": trace,
+                "parent": parent,
                 "age_ms": max(0, self._clock.now_ms() - subject.delivery["created_at"]),
             },
         )

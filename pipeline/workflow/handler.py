@@ -72,7 +72,10 @@ class Workflow:
         claim, generation = turn.claim, subject_of(turn).generation
         if generation["provider"] not in self._parts.providers:
             return _not_served(turn)
-        return await _STAGES[claim.step](self._parts, turn)
+        report = await _STAGES[claim.step](self._parts, turn)
+        if generation["traceparent"]:
+            report.fields = {**report.fields, "parent": generation["traceparent"]}
+        return report
 
     def record_turn(self, tx: Tx, turn: Turn, report: Report) -> Decision | None:
         """Facts first, whoever holds the job; then the decision, under the fence. None if the lease was lost."""

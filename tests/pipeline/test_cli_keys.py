@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pipeline import credentials
-from pipeline.app import check_exposure
+from pipeline.safety import check_exposure
 from pipeline.cli import main
 from pipeline.config import Settings, SettingsError
 from pipeline.credentials import digest

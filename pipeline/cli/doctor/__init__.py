@@ -17,7 +17,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection
 
-from pipeline.app import resolve_secrets
 from pipeline.cli.doctor.database import examine_database
 from pipeline.cli.doctor.disk import disk_checks
 from pipeline.cli.doctor.files import clock_checks, storage_checks
@@ -28,6 +27,7 @@ from pipeline.cli.doctor.verdict import Check, Verdict, failure, report_text
 from pipeline.cli.effective import read_given
 from pipeline.config import Settings, SettingsError, load_settings
 from pipeline.outbound import Outbound
+from pipeline.safety import resolve_secrets
 
 __all__ = ["NAMES", "Check", "Verdict", "examine", "report_text"]
 

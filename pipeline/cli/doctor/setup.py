@@ -10,10 +10,10 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pipeline.app import check_exposure, check_webhook_url, resolve_secrets
 from pipeline.cli.doctor.verdict import Check, failure, ok, warning
 from pipeline.cli.effective import Given, Unknown, unknown
 from pipeline.config import LOOPBACK_HOSTS, Settings, SettingsError
+from pipeline.safety import check_exposure, check_webhook_url, resolve_secrets
 from webhooks.events import validate_types
 
 MAKE_ONE = "`openssl rand -base64 32` makes a good one"
