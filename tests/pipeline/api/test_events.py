@@ -160,7 +160,7 @@ async def test_a_token_opens_one_generation_and_nothing_else(tmp_path, complete,
             assert body["token"] not in refused.text
 
 
-@pytest.mark.parametrize("change", [lambda t: t[:-1] + "A", lambda t: "f" + t, lambda t: "", lambda t: "x"])
+@pytest.mark.parametrize("change", [lambda t: t.swapcase(), lambda t: "f" + t, lambda t: "", lambda t: "x"])
 async def test_a_token_that_was_changed_opens_nothing(house, change):
     made = await house.submit("a fox")
     token = (await make_token(house.api, made["id"])).json()["token"]
