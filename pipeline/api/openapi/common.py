@@ -52,6 +52,14 @@ BODY = ("invalid_json", "invalid_request", "body_too_large", "unsupported_media_
 
 REQUEST_ID = Header({"type": "string"}, "the id of this request, as the log names it", always=True)
 RETRY_AFTER = Header({"type": "integer", "minimum": 0}, "seconds to wait before asking again")
+LOCATION = Header({"type": "string"}, "the path of the generation; an array has none")
+APPLIED = Header({"type": "string"}, "`wait=N`, if you asked for it")
+PREFER = Parameter(
+    "Prefer",
+    "header",
+    {"type": "string"},
+    "`wait=N`: answer once the generation has ended, or after N seconds, at most 60 (RFC 7240)",
+)
 PROBLEM_HEADERS: dict[int, dict[str, Header]] = {
     401: {"WWW-Authenticate": Header({"type": "string"}, "the challenge (RFC 9110)", always=True)},
     429: {"Retry-After": Header(RETRY_AFTER.schema, RETRY_AFTER.description, always=True)},

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pipeline.api.openapi.common import (
     ABOUT_IT,
+    APPLIED,
     BODY,
     GENERATION_ID,
     IDEMPOTENCY_KEY,
     LIMIT,
+    LOCATION,
     MISSING,
     NEXT,
+    PREFER,
     RETRY_AFTER,
     TEXT,
     TIME,
@@ -18,8 +21,9 @@ from pipeline.api.openapi.common import (
 from pipeline.api.openapi.parts import Header, Link, Operation, Parameter, Reply, json_of
 from pipeline.credentials import Scope
 from pipeline.lifecycle import GenerationStatus
+from pipeline.schemas.batch import GenerationOrBatch
 from pipeline.schemas.operations import Redrive
-from pipeline.schemas.requests import GenerationCreate, TokenCreate
+from pipeline.schemas.requests import GenerationRequest, TokenCreate
 from pipeline.schemas.responses import Generation, GenerationList, ReadToken, RedrivenGeneration, Timeline
 
 TAG = "generations"
@@ -42,27 +46,28 @@ CREATE = Operation(
     scope=Scope.SUBMIT,
     description=(
         "Answered once the order is safe on disk. Nothing is ever paid twice: repeat the same request under the same"
-        " `Idempotency-Key`, or with the same `generationId`, as often as you like."
+        " `Idempotency-Key`, or with the same `generationId`, as often as you like. An array of up to 100 is kept in"
+        " one commit and answered item by item: what is wrong with one hinders no other."
     ),
-    parameters=(IDEMPOTENCY_KEY,),
-    body=GenerationCreate,
+    parameters=(IDEMPOTENCY_KEY, PREFER),
+    body=GenerationRequest,
     example=EXAMPLE,
     replies={
         202: Reply(
-            "It is kept, and will be made.",
-            json_of(Generation),
-            {
-                "Location": Header({"type": "string"}, "the path of the generation", always=True),
-                "Retry-After": RETRY_AFTER,
-            },
+            "It is kept, and will be made (of an array: all are).",
+            json_of(GenerationOrBatch),
+            {"Location": LOCATION, "Retry-After": RETRY_AFTER, "Preference-Applied": APPLIED},
             ABOUT_IT,
         ),
         200: Reply(
-            "This request was made before: the generation as it is now.",
-            json_of(Generation),
+            "This request was made before, or has ended while it waited: the generation as it is now. Of an array:"
+            " some are not new.",
+            json_of(GenerationOrBatch),
             {
-                "Location": Header({"type": "string"}, "the path of the generation", always=True),
+                "Location": LOCATION,
                 "Idempotency-Replayed": Header({"type": "string", "const": "true"}, "it is a repeat"),
+                "Retry-After": RETRY_AFTER,
+                "Preference-Applied": APPLIED,
             },
             ABOUT_IT,
         ),
@@ -118,6 +123,9 @@ LIST = Operation(
         Parameter("generationId", "query", TEXT, "with this id, ours or the app's own"),
         Parameter("createdAfter", "query", TIME, "younger than this"),
         Parameter("createdBefore", "query", TIME, "older than this"),
+        Parameter(
+            "deleted", "query", {"type": "string", "enum": ["true", "false"], "default": "false"}, "the tombstones"
+        ),
     ),
     replies={
         200: Reply(
@@ -139,14 +147,26 @@ GET = Operation(
     "One generation",
     scope=Scope.READ,
     token=True,
-    parameters=(GENERATION_ID,),
+    parameters=(
+        GENERATION_ID,
+        PREFER,
+        Parameter("If-None-Match", "header", {"type": "string"}, "the `ETag` that you have: 304 if it is current"),
+    ),
     replies={
         200: Reply(
             "The generation as it is now.",
             json_of(Generation),
-            {"Retry-After": RETRY_AFTER},
+            {
+                "ETag": Header({"type": "string"}, "changes with anything that is shown", always=True),
+                "Retry-After": RETRY_AFTER,
+                "Preference-Applied": APPLIED,
+            },
             {name: link for name, link in ABOUT_IT.items() if name != "get"},
-        )
+        ),
+        304: Reply(
+            "What you have is current.",
+            headers={"ETag": Header({"type": "string"}, "the same", always=True), "Retry-After": RETRY_AFTER},
+        ),
     },
     problems=MISSING,
 )
