@@ -1,14 +1,18 @@
 """`dailies doctor` finds what was planted and names its mend; a house in order has nothing to mend."""
 
 import json
+import shutil
 import sqlite3
 import stat
 import time
+from base64 import b64encode
 from contextlib import contextmanager
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 
+import psycopg
 import pytest
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 
@@ -20,6 +24,7 @@ from pipeline.cli.doctor.verdict import Check, Verdict, report_text
 from pipeline.cli.ports import free_port
 from tests.cli_place import dailies, neighbour, program
 from tests.house import make_settings
+from tests.pipeline.engines import start_postgres
 from webhooks.sender import Reason, SendResult
 
 SECRET = "q8Jm2vX0tR7wZ4kLb9Yc1nHs6DfGa3Ep"
@@ -455,3 +460,35 @@ def test_a_clock_that_is_wrong_is_found(bucket, off, verdict):
         found = finding(checkup(*QUIET, env=bucket | {"R2_ENDPOINT_URL": url}), "the storage's clock")
     assert (found.name, found.verdict) == ("clock", verdict)
     assert "NTP" in found.mend
+
+
+# --- PostgreSQL -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def server():
+    started = start_postgres()
+    yield started
+    started.stop()
+    shutil.rmtree(started.folder)
+
+
+def test_a_postgres_server_in_order_and_out_of_order(server):
+    both = {"SECRET_KEY": SECRET, "WEBHOOK_SECRET": f"whsec_{b64encode(SECRET.encode()).decode()}"}
+    with server.new() as place:
+        checks = checkup(*QUIET, env=both | {"DATABASE_URL": place.url})
+        assert finding(checks, "schema ").verdict == "ok"
+        assert finding(checks, "s from the database's").verdict == "ok"
+        ahead = examine_database(make_settings(Path("data"), database_url=place.url), clock=lambda: time.time() + 60)
+        assert "NTP" in finding(ahead.checks, "this machine is 60 s ahead of the database's clock").mend
+        with psycopg.connect(place.url, autocommit=True) as connection:
+            connection.execute("ALTER ROLE postgres SET default_transaction_read_only = on")
+        assert "standby" in finding(checkup(*QUIET, env=both | {"DATABASE_URL": place.url}), "read-only").mend
+        with psycopg.connect(place.url, autocommit=True) as connection:
+            connection.execute("SET transaction_read_only = off")
+            connection.execute("SET default_transaction_read_only = off")
+            connection.execute("ALTER ROLE postgres RESET default_transaction_read_only")
+    empty = checkup(*QUIET, env=both | {"DATABASE_URL": server.url(server.create())})
+    assert finding(empty, "is empty").mend == "dailies migrate"
+    missing = checkup(*QUIET, env=both | {"DATABASE_URL": server.url("nothing")})
+    assert "createdb" in finding(missing, "does not exist").mend

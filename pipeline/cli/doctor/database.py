@@ -81,6 +81,8 @@ def _refused(error: SQLAlchemyError, name: str, url: URL) -> Check:
         mend = MEND_BACKUP if damaged else "give the file and its folder to the user of this service"
     elif "password" in words or "role" in words or "authentication" in words:
         mend = "correct the user and the password in DATABASE_URL"
+    elif "read-only" in words:
+        mend = "name the primary server in DATABASE_URL: this is a standby, or forbids writing"
     elif "does not exist" in words:
         mend = "make the database (createdb), or correct the name in DATABASE_URL"
     return failure("database", f"{name} cannot be used: {words}", mend)
