@@ -40,11 +40,7 @@ def collect(tx: Tx) -> list[Sample]:
     """Every figure, from one snapshot."""
     groups = queue.stats(tx)
     return [
-        *(
-            Sample(catalog.COUNTED[key.name], key.labels(), cell)
-            for key, cell in statistics.totals(tx).items()
-            if key.name in catalog.COUNTED
-        ),
+        *_counted(tx),
         *(Sample(metric, key.labels(), value) for key, value in rows.gauges(tx) if (metric := _SAID.get(key.name))),
         *_of_jobs(groups),
         *_of_times(tx, groups),
@@ -52,6 +48,21 @@ def collect(tx: Tx) -> list[Sample]:
         *_of_money(tx),
         Sample(gauges.WORKERS, {}, len(workers(tx))),
         Sample(gauges.BUILD, {"version": __version__}, 1),
+    ]
+
+
+def _counted(tx: Tx) -> list[Sample]:
+    counted = [
+        Sample(catalog.COUNTED[key.name], key.labels(), cell)
+        for key, cell in statistics.totals(tx).items()
+        if key.name in catalog.COUNTED
+    ]
+    there = {(sample.metric.name, sample.labels.get("step")) for sample in counted}
+    return counted + [
+        Sample(metric, {"step": step}, 0.0)
+        for metric in catalog.BY_STEP
+        for step in catalog.STEPS
+        if (metric.name, step) not in there
     ]
 
 

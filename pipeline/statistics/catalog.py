@@ -73,6 +73,10 @@ COMMITS = _counter("database_commits", "Transactions committed.")
 """The one figure without an event: read from the writer at each flush, since an event per commit would cost more than
 the commit's statements."""
 
+STEPS = ("submit", "resolve", "poll", "store", "deliver")
+BY_STEP = (RETRIES, RESCUES, LOST, CRASHED, LEASES, POISONED)
+"""Written as 0 before their first event: an increase from nothing is not seen by Prometheus."""
+
 _ATTEMPT = {"step": {"deliver"}, "reason": "*"}
 _OUTCOME = {"outcome": {"Complete": "delivered", "Retry": "failed", "DeadLetter": "dead", "Cancel": "cancelled"}}
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from pipeline import credentials
+from pipeline.credentials import Scope
 from pipeline.statistics import Sample, catalog, gauges, write_text
 from pipeline.statistics.metric import Cell, Metric
 from tests.house import eventually, open_house
@@ -82,6 +85,7 @@ async def test_what_waits_shows_at_the_next_scrape(tmp_path):
         found = await scrape(house)
         assert found["dailies_jobs{kind=generation,lane=mock,status=waiting}"] == 2
         assert found["dailies_workers{}"] == 0
+        assert found["dailies_turns_crashed_total{step=poll}"] == 0
         await house.plant.db.write(
             lambda tx: tx.run(
                 "INSERT INTO lane (name, paused_until, unknown_streak) VALUES ('provider:mock', 99999999999999, 0)"
@@ -99,6 +103,21 @@ async def test_only_the_operator_sees_metrics(tmp_path):
         given = await house.api.get("/metrics", headers={"Authorization": f"Bearer {KEY}"})
         assert given.status_code == 200
         assert "dailies_build_info" in given.text
+
+
+async def test_a_tenants_key_sees_its_own_counts_and_nothing_of_the_service(tmp_path):
+    async with open_house(tmp_path, work=False, api_key=KEY) as house:
+        _, key = await house.plant.db.write(
+            lambda tx: credentials.create(tx, name="k", tenant="other", scopes=[Scope.ADMIN], random=os.urandom)
+        )
+        await house.api.post("/api/generations", json={"prompt": "x"}, headers={"Authorization": f"Bearer {KEY}"})
+        theirs = {"Authorization": f"Bearer {key}"}
+        refused = await house.api.get("/metrics", headers=theirs)
+        assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+        status = (await house.api.get("/api/queue/status", headers=theirs)).json()
+        assert status["generations"]["byStatus"]["waiting"] == 0
+        assert status["oldestWaitingSeconds"] is None
+        assert not {"lanes", "workers", "lastHour"} & {name for name, value in status.items() if value is not None}
 
 
 def test_odd_labels_come_back_as_they_were():
