@@ -11,7 +11,7 @@ _DELIVERY = (
     " JOIN webhook_event e ON e.id = d.event_id"
     " LEFT JOIN webhook_endpoint p ON p.id = d.endpoint_id AND p.tenant_id = d.tenant_id"
 )
-"""An endpoint shows its URL to its own tenant only: that of WEBHOOK_URL, to which others fall back, may hold a secret."""
+"""An endpoint shows its URL to its own tenant only: WEBHOOK_URL, to which the others fall back, may hold a secret."""
 
 
 @dataclass(frozen=True, slots=True)
