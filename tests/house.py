@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import socket
 import time
@@ -15,6 +14,7 @@ from typing import Any
 
 import httpx
 
+from pipeline.api import Service
 from pipeline.app import Plant, make_api, make_worker, open_plant, run_until
 from pipeline.config import Settings
 from pipeline.server import HttpServer
@@ -47,6 +47,7 @@ class House:
     mock: MockServer
     api: httpx.AsyncClient
     provider: httpx.AsyncClient
+    service: Service
     received: list[Received] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
 
@@ -126,15 +127,16 @@ async def open_house(folder: Path, *, work: bool = True, speed: float = 100.0, *
         )
         plant = await stack.enter_async_context(open_plant(settings))
         secrets[:] = plant.secrets.webhook
-        server = await stack.enter_async_context(HttpServer(make_api(plant), "127.0.0.1", settings.port))
+        app = make_api(plant)
+        server = await stack.enter_async_context(HttpServer(app, "127.0.0.1", settings.port))
         base = f"http://127.0.0.1:{server.port}"
-        hooks = {"response": [conforms] if os.environ.get("CONTRACT") else []}
+        hooks = {"response": [conforms]}
         api = await stack.enter_async_context(httpx.AsyncClient(base_url=base, timeout=10, event_hooks=hooks))
         provider = await stack.enter_async_context(httpx.AsyncClient(base_url=mock.url))
         stop = asyncio.Event()
         worker = asyncio.create_task(run_until(make_worker(plant), stop)) if work else None
         try:
-            yield House(plant, mock, api, provider, received, answers)
+            yield House(plant, mock, api, provider, app.state.service, received, answers)
         finally:
             stop.set()
             if worker is not None:

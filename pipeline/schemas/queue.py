@@ -86,8 +86,9 @@ class HourWebhooks(Answer):
 
 
 class LastHour(Answer):
-    """The last 60 minutes; figures come a few seconds late."""
+    """About the last 60 minutes; figures come a few seconds late."""
 
+    window_seconds: Annotated[Count, Field(description="how much time the figures are of")]
     completed: Count
     failed: Count
     cancelled: Count
