@@ -421,9 +421,9 @@ def test_a_terminal_gets_a_bar_and_the_finished_stages_above_it():
     with display(console) as shown:
         shown.show({"status": "queued", "stage": "waiting", "progress": None})
         shown.note("waiting took 0.04 s")
-        shown.show({"status": "processing", "stage": "generating", "progress": 43})
+        shown.show({"status": "processing", "stage": "generating", "progress": 43}, 34.4)
     printed = console.file.getvalue()
-    for words in ("waiting took 0.04 s", "generating", " 43%", "0:00:0"):
+    for words in ("waiting took 0.04 s", "generating", " 43%", "0:00:0", "about 34 s left"):
         assert words in printed
 
 

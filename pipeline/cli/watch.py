@@ -9,7 +9,18 @@ from statistics import median
 from typing import Any, Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.text import Text
 
 from pipeline.cli.base import CommandError
 from pipeline.cli.client import PATH, Client
@@ -76,12 +87,22 @@ class Bar:
             description=f"{stage_text(generation):<12}",
             total=None if percent is None else 100,
             completed=percent,
-            left=f"about {span_text(left or 0)} left" if running else "",
+            until=time.monotonic() + left if running and left is not None else None,
         )
 
     def note(self, text: str) -> None:
         """Print it above the bar."""
         self._progress.console.print(text, markup=False, highlight=False)
+
+
+class _TimeLeft(ProgressColumn):
+    """Counts down between two changes."""
+
+    def render(self, task: Task) -> Text:
+        """The time until the task's field `until`, by the monotonic clock."""
+        until = task.fields["until"]
+        left = None if until is None else until - time.monotonic()
+        return Text("" if left is None else "any moment" if left < 1 else f"about {span_text(left)} left")
 
 
 @contextmanager
@@ -96,10 +117,10 @@ def display(console: Console) -> Iterator[Display]:
         BarColumn(),
         TaskProgressColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[left]}"),
+        _TimeLeft(),
     )
     with Progress(*columns, console=console) as progress:
-        yield Bar(progress, progress.add_task("", total=None, left=""))
+        yield Bar(progress, progress.add_task("", total=None, until=None))
 
 
 async def typical_seconds(client: Client, generation: Mapping[str, Any]) -> float | None:
