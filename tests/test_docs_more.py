@@ -72,7 +72,7 @@ def test_every_document_is_found_from_the_readme() -> None:
 
 @documents
 def test_every_block_is_of_a_kind_that_is_tried(path: Path) -> None:
-    known = {"sh", "json", "js", "python", "mermaid", "ini", "promql", "yaml"}
+    known = {"sh", "json", "js", "python", "mermaid", "ini", "text", "yaml"}
     assert {block.language for block in blocks(path)} <= known
 
 
@@ -250,6 +250,12 @@ def test_every_unit_of_systemd_is_valid(tmp_path: Path) -> None:
         here.write_text(text.replace("/opt/dailies/.venv", sys.prefix).replace("/opt/dailies", str(ROOT)))
         done = subprocess.run([program, "verify", here], capture_output=True, text=True, check=False, timeout=60)
         assert (done.returncode, done.stderr) == (0, ""), unit.name
+
+
+def test_every_alert_has_its_mend() -> None:
+    rules = (ROOT / "deploy" / "prometheus" / "alerts.yml").read_text()
+    text = (ROOT / "docs" / "operations.md").read_text()
+    assert re.findall(r"^\| `(Dailies\w+)`", text, re.MULTILINE) == re.findall(r"alert: (\w+)", rules)
 
 
 # --- pictures --------------------------------------------------------------------------------------------------------
