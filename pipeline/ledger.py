@@ -168,13 +168,14 @@ def abandon(tx: Tx, token: str, error: ProviderError) -> None:
 
 def succeed(tx: Tx, token: str, cost_micros: int | None) -> None:
     """The provider finished the work; without a reported cost the estimate stands."""
+    before = _known_cost(tx, token)
     closed = tx.all(
         "UPDATE submission SET outcome = 'succeeded', billed = 'yes', closed_at = :now,"
         " cost_micros = coalesce(:cost, estimate_micros) WHERE token = :token AND outcome = 'accepted'"
         " RETURNING *",
         {"cost": cost_micros, "now": tx.now, "token": token},
     )
-    _tell_closed(tx, closed)
+    _tell_closed(tx, closed, before)
 
 
 def fail(tx: Tx, token: str, error: ProviderError, cost_micros: int | None = None) -> None:
@@ -197,6 +198,7 @@ def _close(
     only: str,
     cost_micros: int | None = None,
 ) -> None:
+    before = _known_cost(tx, token)
     closed = tx.all(
         "UPDATE submission SET outcome = :outcome, billed = :billed, cost_micros = :cost, error_code = :code,"
         f" error_message = :message, closed_at = :now WHERE token = :token AND {only} AND {_OPEN} RETURNING *",
@@ -210,11 +212,15 @@ def _close(
             "token": token,
         },
     )
-    _tell_closed(tx, closed)
+    _tell_closed(tx, closed, before)
 
 
-def _tell_closed(tx: Tx, rows: list[Row]) -> None:
-    """Money is counted by what is committed here, and by nothing else."""
+def _known_cost(tx: Tx, token: str) -> int:
+    return int(tx.value("SELECT cost_micros FROM submission WHERE token = :token", {"token": token}) or 0)
+
+
+def _tell_closed(tx: Tx, rows: list[Row], before: int) -> None:
+    """Money is counted by what is committed here, and by nothing else; of one that was closed before, what is new."""
     for row in rows:
         tx.emit(
             "submission.closed",
@@ -226,6 +232,7 @@ def _tell_closed(tx: Tx, rows: list[Row]) -> None:
             billed=row["billed"],
             estimate_micros=row["estimate_micros"],
             cost_micros=row["cost_micros"],
+            charged_micros=None if row["cost_micros"] is None else max(0, row["cost_micros"] - before),
             code=row["error_code"],
         )
 

@@ -130,7 +130,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "submission.opened": (Rule(OPENED), Rule(ESTIMATED, "estimate_micros", MICRO)),
     "submission.closed": (
         Rule(CLOSED),
-        Rule(COST, "cost_micros", MICRO),
+        Rule(COST, "charged_micros", MICRO),
         Rule(UNCLEAR, "estimate_micros", MICRO, when={"billed": {"unknown"}}),
     ),
     "money.unrecorded": (Rule(UNRECORDED),),

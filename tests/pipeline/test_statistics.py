@@ -9,13 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.db import CommitUnknown, Database
+from pipeline import ledger
+from pipeline.db import CommitUnknown, Database, Tx
 from pipeline.statistics import Statistics, catalog, last_hour, rows, totals
 from pipeline.statistics.metric import OTHER, Cell, Metric, Rule, text_of
 from pipeline.statistics.recorder import MAX_LABELS
 from pipeline.statistics.rows import Key
 from pipeline.statistics.summary import quantile
 from pipeline.telemetry import emit, subscribe
+from providers.base import Operation, Recovery
 from tests.pipeline.engines import Place, Time
 
 pytestmark = pytest.mark.anyio
@@ -247,3 +249,25 @@ def test_a_listener_that_fails_harms_nobody(caplog: pytest.LogCaptureFixture) ->
 @pytest.mark.parametrize(("number", "text"), [(0.5, "0.5"), (10.0, "10"), (86_400.0, "86400"), (0, "0")])
 def test_numbers_are_written_short(number: float, text: str) -> None:
     assert text_of(number) == text
+
+
+async def test_money_is_counted_once_though_a_redrive_asks_again(db: Database, statistics: Statistics) -> None:
+    generation = {"id": "gen_1", "tenant_id": "default", "run": 1, "provider": "mock", "model": None}
+
+    def pay(tx: Tx) -> None:
+        assert ledger.intend(tx, generation, token="t", estimate_micros=500_000, recovery=Recovery())
+        ledger.accept(tx, "t", Operation("op"))
+        ledger.succeed(tx, "t", 400_000)
+
+    def ask_again(tx: Tx) -> None:
+        ledger.reopen(tx, "t")
+        ledger.succeed(tx, "t", 450_000)
+
+    await db.write(pay)
+    await db.write(ask_again)
+    await statistics.flush()
+    sums = await db.read(totals)
+    assert sums[Key(catalog.COST.name, '{"billed": "yes", "provider": "mock"}')].total == pytest.approx(0.45)
+    assert sums[Key(catalog.ESTIMATED.name, '{"provider": "mock"}')].total == pytest.approx(0.5)
+    closed = Key(catalog.CLOSED.name, '{"billed": "yes", "outcome": "succeeded", "provider": "mock"}')
+    assert sums[closed].count == 2
