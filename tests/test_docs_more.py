@@ -72,7 +72,7 @@ def test_every_document_is_found_from_the_readme() -> None:
 
 @documents
 def test_every_block_is_of_a_kind_that_is_tried(path: Path) -> None:
-    known = {"sh", "json", "js", "python", "mermaid", "ini", "text", "yaml"}
+    known = {"sh", "json", "js", "python", "mermaid", "ini", "yaml"}
     assert {block.language for block in blocks(path)} <= known
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline import ledger, queue, rings, timeline
+from pipeline import ledger, outbox, queue, retention, rings, timeline
 from pipeline.clock import Clock
 from pipeline.db import Database, Row, Tx
 from pipeline.ids import border, new_id
@@ -23,7 +23,7 @@ from pipeline.outbox import Outbox
 from pipeline.spool import Spool
 from pipeline.storage import LocalStorage, StorageUnavailable
 from providers.base import Callback, ErrorCode, ProviderError, Recovery
-from tests.pipeline.engines import Place, Time
+from tests.pipeline.engines import Place, Time, transaction
 
 pytestmark = pytest.mark.anyio
 DAY = 86_400.0
@@ -403,3 +403,35 @@ async def test_the_wrong_database_or_bucket_deletes_and_marks_nothing(yard: Yard
         await yard.storage.delete(name)
     done = await yard.cleaner().sweep_orphans(dry_run=False)
     assert (done.marked, done.refused) == (0, "20 of 20 videos have no file: is this the right bucket?")
+
+
+# --- plans -----------------------------------------------------------------------------------------------------------
+
+
+class Explained(Tx):
+    """Asks for the plan of every query first."""
+
+    plans: list[str]
+
+    def all(self, sql: str, parameters: Any = None) -> list[Row]:
+        rows = self.connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", dict(parameters or {})).fetchall()
+        self.plans += [row[3] for row in rows]
+        return super().all(sql, parameters)
+
+
+@pytest.mark.parametrize(
+    ("find", "index"),
+    [
+        (lambda tx: retention.due_videos(tx, 10), "generation_expires"),
+        (lambda tx: retention.old_inputs(tx, 1, 10), "generation_input"),
+        (lambda tx: retention.old(tx, 1, 10), "generation_finished"),
+        (lambda tx: outbox.prune(tx, before=1, limit=10), "sqlite_autoindex_webhook_event_1"),
+    ],
+)
+def test_what_is_due_is_found_by_an_index(sqlite_place: Place, find: Callable[[Tx], object], index: str) -> None:
+    with transaction(sqlite_place.open()) as tx:
+        asked = Explained(tx.connection, tx.now, postgres=False)
+        asked.plans = []
+        find(asked)
+    assert any(index in plan for plan in asked.plans), asked.plans
+    assert not [plan for plan in asked.plans if plan.startswith("SCAN") and "INDEX" not in plan]
