@@ -1,12 +1,18 @@
 """Databases for tests: `db` is empty and migrated, on both engines in turn."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
+from pipeline.clock import Clock
 from pipeline.db import Database
+from pipeline.links import Links
+from pipeline.outbox import Outbox
+from pipeline.storage import LocalStorage
 from tests.pipeline.engines import Place, PostgresServer, SqlitePlaces, Time, start_postgres
+from tests.pipeline.yard import Yard
 
 
 @pytest.fixture(scope="session")
@@ -51,3 +57,22 @@ def db(place: Place) -> Database:
 def time(place: Place) -> Time:
     """Move the database's clock: `time.passes(10)`."""
     return place.time
+
+
+@pytest.fixture
+async def yard(db: Database, place: Place, time: Time, tmp_path: Path) -> AsyncIterator[Yard]:
+    """What maintenance cleans, empty, on each engine."""
+    storage = LocalStorage(tmp_path / "files")
+    clock = Clock(host=lambda: 0.0)
+    clock.sync(await db.read(lambda tx: tx.now))
+    outbox = Outbox(
+        links=Links("https://x.example", None, ["secret"], 100),
+        secrets=[],
+        client=None,  # type: ignore[arg-type] # nothing is sent here
+        policy=None,  # type: ignore[arg-type]
+        timeout=1,
+        clock=clock,
+        uniform=lambda: 0.5,
+    )
+    yield Yard(db, storage, tmp_path, outbox, clock, time)
+    await storage.close()

@@ -3,137 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from pipeline import ledger, outbox, queue, retention, rings, timeline
-from pipeline.clock import Clock
-from pipeline.db import Database, Row, Tx
+from pipeline.db import Row, Tx
 from pipeline.ids import border, new_id
 from pipeline.lifecycle import JobKind, Step
-from pipeline.links import Links
-from pipeline.maintenance import Keep, Maintenance, Round
 from pipeline.maintenance.keep import BATCH
-from pipeline.names import input_key, video_key
-from pipeline.outbox import Outbox
-from pipeline.spool import Spool
-from pipeline.storage import LocalStorage, StorageUnavailable
+from pipeline.storage import StorageUnavailable
 from providers.base import Callback, ErrorCode, ProviderError, Recovery
-from tests.pipeline.engines import Place, Time, transaction
+from tests.pipeline.engines import Place, transaction
+from tests.pipeline.yard import DAY, Yard
 
 pytestmark = pytest.mark.anyio
-DAY = 86_400.0
 FREE = ProviderError(ErrorCode.INVALID_REQUEST, "no", billed=False)
-
-
-@dataclass
-class Yard:
-    """A database, a folder of files, and what cleans both."""
-
-    db: Database
-    storage: LocalStorage
-    folder: Path
-    outbox: Outbox
-    clock: Clock
-    time: Time
-    pauses: list[float] = field(default_factory=list)
-
-    def cleaner(self, **keep: float) -> Maintenance:
-        async def pause(seconds: float) -> None:
-            self.pauses.append(seconds)
-            await asyncio.sleep(0)
-
-        return Maintenance(
-            self.db, self.storage, Spool(self.folder / "spool", 1_000), self.outbox, self.clock, Keep(**keep),
-            sleep=pause,
-        )  # fmt: skip
-
-    async def clean(self, *, dry_run: bool = False, **keep: float) -> dict[str, int]:
-        """What a round counted, by kind; nothing that is nothing."""
-        done = await self.round(dry_run=dry_run, **keep)
-        assert done.problems == []
-        return {kind: count for kind, count in done.counts.items() if count}
-
-    async def round(self, *, dry_run: bool = False, **keep: float) -> Round:
-        return await self.cleaner(**keep).run(dry_run=dry_run)
-
-    async def put(self, key: str) -> None:
-        path = self.storage.local_path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"video")
-
-    async def ended(self, status: str = "completed", *, picture: bool = False, **values: Any) -> str:
-        """A generation that ends now, with its files, its line and its finished job."""
-        row = await self.db.write(lambda tx: _insert(tx, status, picture, values))
-        for key in (row["video_key"], row["input_key"]):
-            if key is not None:
-                await self.put(key)
-        return str(row["id"])
-
-    async def row(self, generation_id: str) -> Row | None:
-        return await self.db.read(lambda tx: tx.one("SELECT * FROM generation WHERE id = :id", {"id": generation_id}))
-
-    async def count(self, table: str) -> int:
-        return int(await self.db.read(lambda tx: tx.value(f"SELECT count(*) FROM {table}")))
-
-    def files(self) -> list[str]:
-        root = self.folder / "files"
-        return sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
-
-
-def _insert(tx: Tx, status: str, picture: bool, values: Row) -> Row:
-    generation_id, token = new_id("gen", tx.now), new_id("sub", tx.now)
-    done = status == "completed"
-    row: Row = {
-        "id": generation_id,
-        "tenant_id": "default",
-        "request_hash": "",
-        "prompt": "a fox",
-        "parameters": "{}",
-        "labels": "{}",
-        "provider": "mock",
-        "priority": 5,
-        "status": status,
-        "run": 1,
-        "sequence": 1,
-        "video_key": video_key("default", generation_id, token) if done else None,
-        "video_sha256": "00" if done else None,
-        "video_bytes": 5 if done else None,
-        "input_key": input_key("default", generation_id) if picture else None,
-        "input_type": "image/png" if picture else None,
-        "created_at": tx.now,
-        "updated_at": tx.now,
-        "finished_at": tx.now if status in {"completed", "failed", "cancelled"} else None,
-    } | values
-    tx.insert("generation", row)
-    timeline.note(tx, row, status)
-    job = queue.NewJob(JobKind.GENERATION, generation_id, "default", "provider:mock", Step.POLL)
-    queue.enqueue(tx, job)
-    if row["finished_at"] is not None:
-        tx.update("job", {"status": "done", "finished_at": row["finished_at"]}, "subject_id = :id", row)
-    return row
-
-
-@pytest.fixture
-async def yard(db: Database, place: Place, time: Time, tmp_path: Path) -> AsyncIterator[Yard]:
-    storage = LocalStorage(tmp_path / "files")
-    clock = Clock(host=lambda: 0.0)
-    clock.sync(await db.read(lambda tx: tx.now))
-    outbox = Outbox(
-        links=Links("https://x.example", None, ["secret"], 100),
-        secrets=[],
-        client=None,  # type: ignore[arg-type] # nothing is sent here
-        policy=None,  # type: ignore[arg-type]
-        timeout=1,
-        clock=clock,
-        uniform=lambda: 0.5,
-    )
-    yield Yard(db, storage, tmp_path, outbox, clock, time)
-    await storage.close()
 
 
 async def deliver_to(yard: Yard, generation_id: str, state: str) -> str:
@@ -347,62 +233,6 @@ async def test_a_round_comes_once_an_hour(yard: Yard) -> None:
 
 def test_the_border_of_a_time_lies_between_ids() -> None:
     assert new_id("evt", 999) < border("evt", 1000) < new_id("evt", 1000)
-
-
-# --- orphans ---------------------------------------------------------------------------------------------------------
-
-
-def age(yard: Yard, days: float = 2) -> None:
-    """The files are as old as if these days had passed."""
-    yard.clock.sync(yard.clock.now_ms() + int(days * DAY * 1000))
-
-
-async def test_files_without_rows_and_rows_without_files_are_found_and_mended(yard: Yard) -> None:
-    for _ in range(3):
-        await yard.ended(picture=True)
-    running = await yard.ended("processing")
-    lost = await yard.ended()
-    row = await yard.row(lost)
-    assert row is not None
-    await yard.storage.delete(row["video_key"])
-    orphan = video_key("acme", new_id("gen", 1), new_id("sub", 1))
-    late = video_key("default", running, new_id("sub", 2))
-    for key in (orphan, late, "somebody/else.mp4"):
-        await yard.put(key)
-    cleaner = yard.cleaner()
-    assert (await cleaner.sweep_orphans()).orphans == []
-    age(yard)
-    seen = await cleaner.sweep_orphans()
-    assert [stored.key for stored in seen.orphans] == [orphan]
-    assert (seen.lost, seen.foreign, seen.files, seen.orphan_bytes) == ([lost], 1, 8, 5)
-    assert (seen.deleted, seen.marked) == (0, 0)
-    assert orphan in yard.files()
-    done = await cleaner.sweep_orphans(dry_run=False)
-    assert (done.deleted, done.marked, done.refused) == (1, 1, None)
-    assert orphan not in yard.files()
-    assert {late, "somebody/else.mp4"} <= set(yard.files())
-    row = await yard.row(lost)
-    assert row is not None
-    assert row["expired_at"] is not None
-    again = await cleaner.sweep_orphans(dry_run=False)
-    assert (again.orphans, again.lost) == ([], [])
-
-
-async def test_the_wrong_database_or_bucket_deletes_and_marks_nothing(yard: Yard) -> None:
-    for number in range(20):
-        await yard.put(video_key("default", new_id("gen", number), new_id("sub", 1)))
-    age(yard)
-    done = await yard.cleaner().sweep_orphans(dry_run=False)
-    assert (done.deleted, len(yard.files())) == (0, 20)
-    assert done.refused == "20 of 20 files have no row: is this the right database?"
-    forced = await yard.cleaner().sweep_orphans(dry_run=False, force=True)
-    assert (forced.deleted, yard.files()) == (20, [])
-    for _ in range(20):
-        await yard.ended()
-    for name in yard.files():
-        await yard.storage.delete(name)
-    done = await yard.cleaner().sweep_orphans(dry_run=False)
-    assert (done.marked, done.refused) == (0, "20 of 20 videos have no file: is this the right bucket?")
 
 
 # --- plans -----------------------------------------------------------------------------------------------------------
