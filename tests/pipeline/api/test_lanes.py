@@ -1,0 +1,118 @@
+"""Pause and resume: nothing starts meanwhile, what runs goes on, and webhooks go out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pipeline import admission
+from pipeline.admission import EVERYTHING
+from tests.house import House, eventually, open_house
+from tests.pipeline.api.settings import SETTINGS
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def shared(house_on_each_engine):
+    return house_on_each_engine
+
+
+@pytest.fixture
+async def house(shared: House) -> House:
+    """Every lane is open."""
+    await shared.plant.db.write(lambda tx: tx.run("DELETE FROM lane"))
+    return shared
+
+
+async def act(house: House, what: str, **body: Any) -> dict[str, Any]:
+    response = await house.api.post(f"/api/queue/{what}", json=body)
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+async def admitted(house: House) -> int:
+    return await house.plant.db.write(lambda tx: admission.admit(tx, limit=1000, max_in_flight=1000))
+
+
+async def lanes(house: House) -> dict[str, dict[str, Any]]:
+    status = (await house.api.get("/api/queue/status")).json()
+    return {lane["name"]: lane for lane in status["lanes"]}
+
+
+async def test_a_lane_is_closed_until_it_is_opened(house):
+    lane = await act(house, "pause", lane="provider:mock", reason="lunch")
+    assert lane == {
+        "object": "lane",
+        "name": "provider:mock",
+        "paused": True,
+        "pausedUntil": None,
+        "pausedReason": "lunch",
+    }
+    await house.submit("x")
+    assert await admitted(house) == 0
+    shown = (await lanes(house))["provider:mock"]
+    assert (shown["pausedReason"], shown["pausedUntil"] is not None) == ("lunch", True)
+    lane = await act(house, "resume", lane="provider:mock")
+    assert (lane["paused"], lane["pausedUntil"], lane["pausedReason"]) == (False, None, None)
+    assert await admitted(house) >= 1
+
+
+async def test_the_whole_service_is_closed_and_opened(house):
+    response = await house.api.post("/api/queue/pause")
+    assert (response.status_code, response.json()["name"]) == (200, "*")
+    await house.submit("x")
+    assert await admitted(house) == 0
+    assert await house.plant.db.read(lambda tx: admission.is_paused(tx, "provider:mock"))
+    assert (await lanes(house))[EVERYTHING]["pausedReason"] == "paused by hand"
+    await act(house, "resume", lane="provider:mock")
+    assert await admitted(house) == 0, "a lane does not open what is closed as a whole"
+    assert (await house.api.post("/api/queue/resume")).json()["paused"] is False
+    assert await admitted(house) >= 1
+
+
+async def test_a_pause_can_end_by_itself_and_is_never_cut_short(house):
+    short = await act(house, "pause", seconds=60)
+    long = await act(house, "pause", seconds=600)
+    again = await act(house, "pause", seconds=60, reason="shorter")
+    assert short["pausedUntil"] < long["pausedUntil"] == again["pausedUntil"]
+    await act(house, "resume")
+    assert (await act(house, "pause", seconds=1))["pausedUntil"] < short["pausedUntil"]
+
+
+@pytest.mark.parametrize("what", ["pause", "resume"])
+async def test_a_lane_that_is_not_there_is_named(house, what):
+    response = await house.api.post(f"/api/queue/{what}", json={"lane": "provider:mok"})
+    problem = response.json()
+    assert (response.status_code, problem["code"]) == (422, "invalid_request")
+    assert problem["errors"][0]["pointer"] == "/lane"
+    assert "provider:mock" in problem["errors"][0]["allowed"]
+
+
+@pytest.mark.parametrize("body", [{"seconds": 0}, {"seconds": 1.5}, {"reason": ""}, {"until": "x"}, {"lane": 1}])
+async def test_a_body_with_mistakes(house, body):
+    response = await house.api.post("/api/queue/pause", json=body)
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_request")
+
+
+async def test_what_runs_goes_on_and_webhooks_go_out(tmp_path, place):
+    async with open_house(tmp_path, speed=30, **SETTINGS | {"database_url": place.url}) as house:
+        running = await house.submit("[[slow:0.5]] running")
+        await house.reached(running["id"], "generating")
+        await house.api.post("/api/queue/pause")
+        waiting = await house.submit("waiting")
+        assert (await house.ended(running["id"]))["status"] == "completed"
+        await house.webhooks(1)
+        assert (await house.get(waiting["id"]))["stage"] == "waiting"
+        await house.api.post("/api/queue/resume")
+        assert (await house.ended(waiting["id"]))["status"] == "completed"
+
+
+async def test_a_pause_of_a_second_ends_without_a_word(tmp_path):
+    async with open_house(tmp_path, **SETTINGS) as house:
+        await act(house, "pause", seconds=1)
+        made = await house.submit("x")
+        ended = await eventually(lambda: house.get(made["id"]), lambda g: g["status"] == "completed", 10)
+        assert ended["startedAt"] > made["createdAt"]
