@@ -6,7 +6,7 @@ from pipeline.ids import new_id
 from pipeline.names import generation_of, input_key, is_ours, video_key
 from pipeline.storage.base import valid_key
 
-GENERATION, TOKEN = new_id("gen", 1), new_id("sub", 1)
+GENERATION, TOKEN = new_id("gen", 1, bytes), new_id("sub", 1, bytes)
 
 
 @pytest.mark.parametrize("tenant", ["default", "acme", "inputs", "a.b-c_d"])
