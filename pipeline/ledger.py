@@ -114,7 +114,7 @@ def possible_cost(submissions: Sequence[Row]) -> int | None:
     charged = [row for row in submissions if row["billed"] != "no"]
     if not charged:
         return None
-    return sum(row["estimate_micros"] if row["cost_micros"] is None else row["cost_micros"] for row in charged)
+    return sum(int(row["estimate_micros"] if row["cost_micros"] is None else row["cost_micros"]) for row in charged)
 
 
 def accept(tx: Tx, token: str, operation: Operation) -> bool:
