@@ -78,7 +78,7 @@ def test_every_event_has_its_webhook():
 async def test_webhooks_are_what_the_document_says(tmp_path):
     async with open_house(tmp_path) as house:
         await house.submit("a fox", parameters={"duration": 4, "image": {"url": "https://images.example/fox.png"}})
-        await house.submit("[[refuse]] a fox", metadata={"a": "b"})
+        await house.submit("[[fail:moderation]] a fox", metadata={"a": "b"})
         for hook in await house.webhooks(2):
             WebhookEvent.model_validate_json(hook.body)
 

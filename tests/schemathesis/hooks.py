@@ -1,0 +1,99 @@
+"""What schemathesis is told about the service beyond the document: what its settings offer, and which refusals
+depend on what happened before."""
+
+import base64
+import hashlib
+from typing import Any
+
+import schemathesis
+from hypothesis import strategies
+from schemathesis.core.failures import Failure
+from schemathesis.core.transport import Response
+from schemathesis.openapi.checks import RejectedPositiveData
+
+from providers.mock.order import DURATIONS, MAX_PROMPT, MODELS
+from providers.mock.render import ASPECT_RATIOS, RESOLUTIONS
+
+OF_THE_MOMENT = frozenset(
+    {
+        "idempotency_conflict",  # the key was used for another body
+        "gone",  # the generation was deleted
+        "video_gone",
+        "range_not_satisfiable",  # outside the file as it is
+        "callback_refused",  # what a provider sends is its own affair: the document does not know it
+    }
+)
+"""Codes that refuse a request which is well formed."""
+
+
+LANES = ("provider:mock", "*")
+
+
+@schemathesis.hook
+def before_load_schema(context: schemathesis.HookContext, raw_schema: dict[str, Any]) -> None:
+    """Narrow what may be asked to what the mock offers, so that all of it has to be taken and all else refused."""
+    schemas = raw_schema["components"]["schemas"]
+    asked, parameters = schemas["GenerationCreate"]["properties"], schemas["Parameters"]["properties"]
+    asked["prompt"]["maxLength"] = MAX_PROMPT
+    for members, name, values in [
+        (asked, "provider", ["mock"]),
+        (asked, "model", list(MODELS)),
+        (parameters, "duration", list(DURATIONS)),
+        (parameters, "aspectRatio", list(ASPECT_RATIOS)),
+        (parameters, "resolution", list(RESOLUTIONS)),
+    ]:
+        members[name] = {"enum": [*values, None]}
+    for name in ("Pause", "Resume"):
+        schemas[name]["properties"]["lane"] = {"enum": [*LANES, None]}
+    _many = schemas["GenerationRequest"]["anyOf"][1]
+    _many["items"] = {}  # what is wrong with an item is said in its place, and refuses no other
+    schemas["WebhookInput"]["properties"]["url"]["pattern"] = r"^https?://hooks\.example\.com(/[a-z]{0,20})?$"
+
+
+@schemathesis.hook
+def map_case(context: schemathesis.HookContext, case: schemathesis.Case) -> schemathesis.Case:
+    """Nothing is paused for long. Of what is asked for, a part fails, and each body has a key and an id of its own:
+    small ones come again and again, and most requests would only be conflicts."""
+    body, good = case.body, case.meta is not None and case.meta.generation.mode.is_positive
+    if good and isinstance(body, dict) and case.operation.label == "POST /api/queue/pause":
+        body["seconds"] = 1
+    if good and isinstance(body, dict) and case.operation.label == "POST /api/generations":
+        _vary(case, body)
+    return case
+
+
+def _vary(case: schemathesis.Case, body: dict[str, Any]) -> None:
+    mark = hashlib.sha256(repr(body).encode()).hexdigest()[:8]
+    if "Idempotency-Key" in (case.headers or {}):
+        case.headers["Idempotency-Key"] = f"{mark}{case.headers['Idempotency-Key']}"[:255]
+    if isinstance(body.get("generationId"), str):
+        body["generationId"] = f"{mark}{body['generationId']}"[:128]
+    if int(mark, 16) % 3 == 0:
+        body["prompt"] = "[[fail:moderation]] a fox"
+        case.headers["Prefer"] = "wait=2"  # so that what a link leads to has ended
+
+
+@schemathesis.hook
+def filter_case(context: schemathesis.HookContext, case: schemathesis.Case) -> bool:
+    """Of the three ways to name a lane one at a time, which OpenAPI has no word for."""
+    named = {"lane", "provider", "endpoint"} & set(case.query or {})
+    return case.operation.label != "GET /api/queue/dead" or len(named) < 2
+
+
+@schemathesis.hook
+def filter_failure(
+    context: schemathesis.HookContext, failure: Failure, case: schemathesis.Case, response: Response
+) -> bool:
+    """Whether a failure counts: a refusal for what happened before is none."""
+    return not (isinstance(failure, RejectedPositiveData) and response.json().get("code") in OF_THE_MOMENT)
+
+
+def _cursor(form: str) -> strategies.SearchStrategy[str]:
+    """Cursors, which are opaque to those who only read the document."""
+    places = strategies.integers(0, 2**48).map(form.format)
+    return places.map(lambda place: base64.urlsafe_b64encode(place.encode()).decode().rstrip("="))
+
+
+schemathesis.openapi.format("cursor", _cursor("gen_{:032x}"))
+schemathesis.openapi.format("delivery-cursor", _cursor("dlv_{:032x}"))
+schemathesis.openapi.format("dead-cursor", _cursor("{0}:{0}"))
