@@ -88,7 +88,7 @@ async def open_stage(
             "webhook_schedule": "0,0.2,0.5,1,1,1,1,1",
             "max_in_flight": IN_FLIGHT,
             "lease": 1.5,
-            "submit_timeout": 2,
+            "submit_timeout": 4,
             "log_format": "json",
             "log_level": "info",
         }

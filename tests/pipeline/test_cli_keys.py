@@ -10,10 +10,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pipeline import credentials
-from pipeline.safety import check_exposure
 from pipeline.cli import main
 from pipeline.config import Settings, SettingsError
 from pipeline.credentials import digest
+from pipeline.safety import check_exposure
 from tests.house import make_settings
 from tests.pipeline.engines import Place
 
