@@ -92,51 +92,59 @@ async def open_plant(settings: Settings) -> AsyncIterator[Plant]:
         raise SettingsError(f"WEBHOOK_EVENTS: {error}") from None
     check_webhook_url(settings)
     async with AsyncExitStack() as stack:
-        db = Database(settings.database)
-        stack.callback(db.close)
-        prepare_schema(db)
-        clock = Clock()
-        outbound = Outbound(settings)
-        stack.push_async_callback(outbound.aclose)
-        storage = create_storage(settings, outbound.storage)
-        stack.push_async_callback(storage.close)
-        spool = Spool(settings.data_dir / "spool", settings.spool_bytes)
-        stack.callback(spool.close)
-        providers = make_providers(settings, Clients(outbound.submit, outbound.calls, outbound.fetch))
-        links = Links(settings.base_url, settings.files_url, secrets.signing, settings.link_lifetime)
-        tracing = Tracing(os.urandom if settings.otlp_endpoint else None)
-        stack.push_async_callback(asyncio.to_thread, make_spans(settings))
-        outbox = make_outbox(settings, links, secrets, outbound, clock, tracing)
-        identity = Identity(new_id("wrk", clock.now_ms()), socket.gethostname(), os.getpid(), __version__)
-        doorbell = Doorbell(settings.data_dir / "wake", identity.id, db.change_probe())
-        doorbell.open()
-        stack.callback(doorbell.close)
-        statistics = make_statistics(settings, db, spool, identity)
-        stack.push_async_callback(statistics.close)
-        stack.callback(asyncio.create_task(statistics.keep()).cancel)
-        await db.write(
-            lambda tx: set_default_endpoint(
-                tx, url=settings.webhook_url, events=settings.webhook_events, tenant=DEFAULT_TENANT
-            )
+        plant = _build(settings, secrets, stack)
+        await _start(plant, stack)
+        yield plant
+
+
+def _build(settings: Settings, secrets: Secrets, stack: AsyncExitStack) -> Plant:
+    """The parts, each with its end on the stack; nothing runs yet."""
+    db = Database(settings.database)
+    stack.callback(db.close)
+    prepare_schema(db)
+    clock = Clock()
+    outbound = Outbound(settings)
+    stack.push_async_callback(outbound.aclose)
+    storage = create_storage(settings, outbound.storage)
+    stack.push_async_callback(storage.close)
+    spool = Spool(settings.data_dir / "spool", settings.spool_bytes)
+    stack.callback(spool.close)
+    links = Links(settings.base_url, settings.files_url, secrets.signing, settings.link_lifetime)
+    tracing = Tracing(os.urandom if settings.otlp_endpoint else None)
+    identity = Identity(new_id("wrk", clock.now_ms()), socket.gethostname(), os.getpid(), __version__)
+    return Plant(
+        settings=settings,
+        secrets=secrets,
+        db=db,
+        clock=clock,
+        outbound=outbound,
+        storage=storage,
+        spool=spool,
+        providers=make_providers(settings, Clients(outbound.submit, outbound.calls, outbound.fetch)),
+        outbox=make_outbox(settings, links, secrets, outbound, clock, tracing),
+        links=links,
+        callbacks=Signer(secrets.signing, "callback"),
+        doorbell=Doorbell(settings.data_dir / "wake", identity.id, db.change_probe()),
+        identity=identity,
+        statistics=make_statistics(settings, db, spool, identity),
+        tracing=tracing,
+    )
+
+
+async def _start(plant: Plant, stack: AsyncExitStack) -> None:
+    """What runs beside the work, and what a start writes."""
+    settings = plant.settings
+    stack.push_async_callback(asyncio.to_thread, make_spans(settings))
+    plant.doorbell.open()
+    stack.callback(plant.doorbell.close)
+    stack.push_async_callback(plant.statistics.close)
+    stack.callback(asyncio.create_task(plant.statistics.keep()).cancel)
+    await plant.db.write(
+        lambda tx: set_default_endpoint(
+            tx, url=settings.webhook_url, events=settings.webhook_events, tenant=DEFAULT_TENANT
         )
-        stack.callback(asyncio.create_task(_keep_time(db, clock)).cancel)
-        yield Plant(
-            settings=settings,
-            secrets=secrets,
-            db=db,
-            clock=clock,
-            outbound=outbound,
-            storage=storage,
-            spool=spool,
-            providers=providers,
-            outbox=outbox,
-            links=links,
-            callbacks=Signer(secrets.signing, "callback"),
-            doorbell=doorbell,
-            identity=identity,
-            statistics=statistics,
-            tracing=tracing,
-        )
+    )
+    stack.callback(asyncio.create_task(_keep_time(plant.db, plant.clock)).cancel)
 
 
 def make_outbox(
