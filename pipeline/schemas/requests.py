@@ -234,10 +234,9 @@ MAX_BATCH = 100
 class GenerationRequest(
     RootModel[GenerationCreate | Annotated[list[GenerationCreate], Field(min_length=1, max_length=MAX_BATCH)]]
 ):
-    """A request for a video, or several at once: each of them is answered for itself.
+    """A request for a video, or several at once: each of them is answered for itself."""
 
-    It is here for the document: an array is cut into its items first, so that a bad one does not hinder the others.
-    """
+    # For the document alone: an array is cut into its items first, so that a bad one does not hinder the others.
 
 
 def video_request(row: Row, image: bytes | None) -> VideoRequest:

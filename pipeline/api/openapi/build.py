@@ -47,6 +47,7 @@ def build(info: Json, operations: Sequence[Operation], webhooks: Mapping[str, tu
     paths: dict[str, Json] = {}
     for operation in operations:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, names)
+    responses = _shared_problems(paths)
     return {
         "openapi": "3.1.0",
         "info": info,
@@ -55,6 +56,7 @@ def build(info: Json, operations: Sequence[Operation], webhooks: Mapping[str, tu
         "webhooks": {name: {"post": _webhook(name, *told, names)} for name, told in webhooks.items()},
         "components": {
             "schemas": schemas,
+            "responses": responses,
             "headers": {name: _header(header) for name, header in SHARED_HEADERS.items()},
             "securitySchemes": SECURITY_SCHEMES,
         },
@@ -161,6 +163,25 @@ def _problem(status: int, codes: list[str], limits: Mapping[str, Header], names:
         "headers": _headers({**PROBLEM_HEADERS.get(status, {}), **limits}),
         "content": {PROBLEM_MEDIA: {"schema": {"allOf": [_schema(ProblemBody, names), ours]}}},
     }
+
+
+def _shared_problems(paths: Mapping[str, Json]) -> Json:
+    """Problems that several operations answer with, said once: `components/responses`, by their codes."""
+    places: dict[str, list[tuple[Json, str]]] = {}
+    for methods in paths.values():
+        for operation in methods.values():
+            for status, response in operation["responses"].items():
+                if list(response.get("content", ())) == [PROBLEM_MEDIA]:
+                    limited = "limited-" if "RateLimit" in response["headers"] else ""
+                    name = limited + response["description"].replace("`", "").replace(", ", "-")
+                    places.setdefault(name, []).append((operation["responses"], status))
+    shared = {}
+    for name, found in sorted(places.items()):
+        if len(found) > 1:
+            shared[name] = found[0][0][found[0][1]]
+            for responses, status in found:
+                responses[status] = {"$ref": f"#/components/responses/{name}"}
+    return shared
 
 
 def _headers(headers: Mapping[str, Header]) -> Json:

@@ -42,10 +42,16 @@ def prose(text: str) -> str:
 def _groups(document: Json) -> dict[str, list[tuple[str, str, Json]]]:
     """(method, path, operation) by tag, in the document's order; webhooks have no path but a name."""
     groups: dict[str, list[tuple[str, str, Json]]] = {}
+    shared = document["components"]["responses"]
     for places in (document["paths"], document["webhooks"]):
         for path, methods in places.items():
             for method, operation in methods.items():
-                groups.setdefault(operation["tags"][0], []).append((method.upper(), path, operation))
+                answers = {
+                    status: shared[answer["$ref"].rpartition("/")[2]] if "$ref" in answer else answer
+                    for status, answer in operation["responses"].items()
+                }
+                whole = {**operation, "responses": answers}
+                groups.setdefault(operation["tags"][0], []).append((method.upper(), path, whole))
     return groups
 
 
