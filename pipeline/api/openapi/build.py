@@ -11,6 +11,7 @@ from pydantic_core import core_schema
 
 from pipeline.api.openapi.common import ALWAYS, KEYED, LIMIT_HEADERS, PROBLEM_HEADERS, REQUEST_ID, STATUS
 from pipeline.api.openapi.parts import Header, Link, Operation, Parameter, Reply, Schema
+from pipeline.api.problems import TITLES
 from pipeline.schemas.responses import ProblemBody
 
 Json = dict[str, Any]
@@ -90,7 +91,7 @@ def _components(operations: Iterable[Operation], more: Iterable[type[BaseModel]]
     )
     names = {model: found[model, mode]["$ref"].rpartition("/")[2] for model, mode in asked}
     schemas = dict(sorted(definitions["$defs"].items()))
-    schemas[names[ProblemBody]]["properties"]["code"]["enum"] = sorted(STATUS)
+    schemas[names[ProblemBody]]["properties"]["code"]["enum"] = sorted(TITLES)
     return schemas, names
 
 

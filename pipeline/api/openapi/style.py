@@ -16,7 +16,7 @@ a.anchor { color: inherit; margin-right: .6rem; }
 h1 small { font-weight: normal; font-size: 1rem; }
 h3 { font-size: 1rem; }
 code, pre { font: 13px/1.45 ui-monospace, monospace; }
-pre { background: var(--soft); padding: .7rem 1rem; overflow: auto; border-radius: 4px; }
+pre { background: var(--soft); padding: .7rem 1rem; overflow: auto; border-radius: 4px; white-space: pre-wrap; }
 table { border-collapse: collapse; width: 100%; margin: .6rem 0; font-size: 14px; }
 th { text-align: left; font-weight: 600; }
 td, th { padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
@@ -26,5 +26,5 @@ b { font: 600 11px/1 ui-monospace, monospace; padding: .15rem .3rem; border-radi
 b.GET { background: #2463a6; }
 b.POST { background: #2c7a3f; }
 b.DELETE { background: #ab2e2e; }
-@media (max-width: 50rem) { body { display: block; } nav { position: static; height: auto; } main { padding: 1rem; } }
+@media (max-width: 50rem) { body { display: block; } nav { position: static; height: 40vh; } main { padding: 1rem; } }
 """
