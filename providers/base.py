@@ -225,6 +225,7 @@ class Capabilities:
 
     Args:
         durations: allowed lengths in seconds.
+        default_duration: the length, in seconds, of a video for which none was asked, if it is known.
         price_micros_per_second: list price in micro-USD per second of video.
         poll_seconds: the provider's minimum interval between polls.
         typical_seconds: how long a generation usually takes; the first poll is planned from it.
@@ -234,6 +235,7 @@ class Capabilities:
     durations: Sequence[int]
     aspect_ratios: Sequence[str]
     resolutions: Sequence[str]
+    default_duration: int | None = None
     max_prompt: int = 4000
     seed: bool = False
     audio: bool = False

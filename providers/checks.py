@@ -23,8 +23,10 @@ def check(request: VideoRequest, capabilities: Capabilities) -> list[Problem]:
 
 
 def list_price(can: Capabilities, duration: int | None) -> int:
-    """What the list price says, in micro-USD; for a length that was not asked for, that of the shortest offered."""
-    return can.price_micros_per_second * (duration or min(can.durations, default=0))
+    """What the list price says, in micro-USD. For a length that was not asked for, that of the provider's usual one,
+    or, where that is not known, of the longest: what is quoted is not exceeded.
+    """
+    return can.price_micros_per_second * (duration or can.default_duration or max(can.durations, default=0))
 
 
 def _problems(request: VideoRequest, can: Capabilities) -> Iterator[Problem]:

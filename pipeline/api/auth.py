@@ -16,12 +16,13 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from pipeline import credentials
+from pipeline import credentials, generations
 from pipeline.api.problems import Problem
 from pipeline.api.service import Service
 from pipeline.credentials import ALL_SCOPES, Scope, digest, scopes_of
 from pipeline.db import DatabaseError, Row
 from pipeline.models import DEFAULT_TENANT
+from pipeline.schemas import OUR_PREFIX
 
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="dailies"'}
 """What a 401 has to carry (RFC 9110 11.6.1)."""
@@ -70,6 +71,20 @@ async def require_operator(request: Request, what: str) -> Caller:
         detail = f"{what} concerns every tenant, and this key is bound to the tenant {caller.tenant!r}:"
         raise Problem(403, "forbidden", f"{detail} the operator's API_KEY of the settings may do it")
     return caller
+
+
+async def tenant_over(request: Request, scope: Scope) -> str:
+    """Whose generation the path's `{id}` may be: the caller's tenant's, or anyone's for the operator who gives our id.
+
+    Raises Problem 401 or 403.
+    """
+    caller = await require(request, scope)
+    reference = request.path_params["id"]
+    if caller.operator and reference.startswith(OUR_PREFIX):
+        row = await service_of(request).db.read(lambda tx: generations.find_any(tx, reference))
+        if row is not None:
+            return str(row["tenant_id"])
+    return caller.tenant
 
 
 async def caller_of(request: Request) -> Caller:

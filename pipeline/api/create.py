@@ -81,7 +81,7 @@ async def _item(service: Service, tenant: str, key: str | None, index: int, text
     """One item, or what is wrong with it. The request's key becomes one for each item."""
     try:
         body = parse(text, GenerationCreate)
-        return await check(service, tenant, None if key is None else f"{key}/{index}", body)
+        return await check(service, tenant, None if key is None else f"{key} {index}", body)
     except Problem as problem:
         return problem
 

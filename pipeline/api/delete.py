@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from pipeline import generations
-from pipeline.api.auth import require, service_of
+from pipeline.api.auth import service_of, tenant_over
 from pipeline.api.problems import Problem
 from pipeline.api.service import Service
 from pipeline.credentials import Scope
@@ -16,7 +16,7 @@ from pipeline.storage import StorageError
 
 async def delete(request: Request) -> Response:
     """204 once the files are gone. Repeating it finishes what was interrupted."""
-    tenant = (await require(request, Scope.SUBMIT)).tenant
+    tenant = await tenant_over(request, Scope.SUBMIT)
     service, reference = service_of(request), request.path_params["id"]
     try:
         found = await service.db.write(lambda tx: generations.bury(tx, tenant, reference))

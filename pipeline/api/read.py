@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from pipeline import generations
-from pipeline.api.auth import CHALLENGE, require, service_of
+from pipeline.api.auth import CHALLENGE, require, service_of, tenant_over
 from pipeline.api.problems import Problem
 from pipeline.api.query import bad, decode_cursor, flag_of, limit_of, once, one_of, page, time_of
 from pipeline.api.waiting import asked_seconds, until_ended
@@ -84,7 +84,7 @@ async def visible(request: Request, *, by_video_link: bool = False) -> Row:
             detail = "the link has expired or was changed: read the generation for a fresh one"
             raise Problem(401, "unauthorized", detail, headers=CHALLENGE)
         return not_deleted(row)
-    tenant = (await require(request, Scope.READ)).tenant
+    tenant = await tenant_over(request, Scope.READ)
     row = await service.db.read(lambda tx: generations.find(tx, tenant, reference))
     if row is None:
         raise Problem(404, "not_found", f"there is no generation {reference!r}")
@@ -150,7 +150,7 @@ def _statuses(text: str | None) -> tuple[str, ...]:
 
 async def cancel(request: Request) -> Response:
     """`POST /api/generations/{id}/cancel`: 200 when it has ended, 202 when the end is under way."""
-    tenant = (await require(request, Scope.SUBMIT)).tenant
+    tenant = await tenant_over(request, Scope.SUBMIT)
     service = service_of(request)
     reference = request.path_params["id"]
     row = await service.db.write(lambda tx: generations.cancel(tx, tenant, reference, service.outbox))

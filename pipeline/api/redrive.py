@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from pipeline import generations
-from pipeline.api.auth import require, service_of
+from pipeline.api.auth import service_of, tenant_over
 from pipeline.api.body import read_optional
 from pipeline.api.problems import Problem
 from pipeline.api.read import gone
@@ -27,7 +27,7 @@ RETRY_AFTER = "1"
 
 async def redrive(request: Request) -> Response:
     """202 with the generation in its new run; with `dryRun` 200, and nothing is changed."""
-    tenant = (await require(request, Scope.SUBMIT)).tenant
+    tenant = await tenant_over(request, Scope.SUBMIT)
     service, reference = service_of(request), request.path_params["id"]
     asked = await read_optional(request, Redrive, service.max_body_bytes)
     row, planned = await _redriven(service, tenant, reference, asked)

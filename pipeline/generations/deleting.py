@@ -48,6 +48,7 @@ def _blank(tx: Tx, row: Row) -> Row:
         "prompt": "",
         "parameters": "{}",
         "labels": "{}",
+        "user_id": None,
         "webhook_url": None,
         "error_message": None if row["error_message"] is None else "",
         "operation": None,

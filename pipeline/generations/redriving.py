@@ -76,7 +76,7 @@ def plan(row: Row, submissions: Sequence[Row], wanted: From | None, estimate: in
     start = wanted or found
     if start not in possible:
         listed = " or ".join(sorted(possible))
-        raise NotRedrivable(f"there is nothing to go on with from {start!r}: this one goes on from {listed}")
+        raise NotRedrivable(f"there is nothing to go on with from {start.value!r}: this one goes on from {listed}")
     if start is From.SUBMIT and estimate is None:
         raise NotRedrivable(f"the provider {row['provider']!r} is not configured here: nothing can be submitted")
     pays = start in {From.SUBMIT, From.RESOLVE}

@@ -20,7 +20,7 @@ from providers.base import (
     VideoRequest,
 )
 from providers.mock.dialect import build_submit, read_callback, read_error, read_found, read_status, read_submitted
-from providers.mock.order import DURATIONS, MAX_PROMPT, MODELS, PRICE_MICROS_PER_SECOND
+from providers.mock.order import DEFAULT_DURATION, DURATIONS, MAX_PROMPT, MODELS, PRICE_MICROS_PER_SECOND
 from providers.mock.plan import TYPICAL_SECONDS
 from providers.mock.render import ASPECT_RATIOS, RESOLUTIONS
 from providers.wire import Call, Clients, call_json, download, submit_once
@@ -129,6 +129,7 @@ def _capabilities(recovery: Recovery, typical: float) -> Capabilities:
     return Capabilities(
         models=MODELS,
         durations=DURATIONS,
+        default_duration=DEFAULT_DURATION,
         aspect_ratios=ASPECT_RATIOS,
         resolutions=RESOLUTIONS,
         max_prompt=MAX_PROMPT,

@@ -14,6 +14,7 @@ from providers.mock.render import ASPECT_RATIOS, RESOLUTIONS
 PRICE_MICROS_PER_SECOND = 50_000
 MAX_PROMPT = 4000
 DURATIONS = range(1, 61)
+DEFAULT_DURATION = 8
 MODELS = ("mock-1",)
 
 _TEXTS = {"model": MODELS[0], "aspect_ratio": "16:9", "resolution": "360p", "negative_prompt": None, "reference": None}
@@ -49,7 +50,7 @@ def read_order(raw: object) -> Order:
     if not isinstance(prompt, str) or not prompt.strip() or len(prompt) > MAX_PROMPT or not _writable(prompt):
         raise _invalid(f"prompt must be a text of 1 to {MAX_PROMPT} characters")
     body: dict[str, Any] = {"prompt": prompt, **{name: _text(raw, name) for name in _TEXTS}}
-    body["duration"] = _number(raw, "duration", 8, DURATIONS.start, DURATIONS.stop - 1)
+    body["duration"] = _number(raw, "duration", DEFAULT_DURATION, DURATIONS.start, DURATIONS.stop - 1)
     body["seed"] = _number(raw, "seed", None, 0, 2**32 - 1)
     body["audio"] = _flag(raw, "audio")
     body["image"] = _image(raw.get("image"))
