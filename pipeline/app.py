@@ -109,7 +109,7 @@ def _build(settings: Settings, secrets: Secrets, stack: AsyncExitStack) -> Plant
     stack.push_async_callback(storage.close)
     spool = Spool(settings.data_dir / "spool", settings.spool_bytes)
     stack.callback(spool.close)
-    links = Links(settings.base_url, settings.files_url, secrets.signing, settings.link_lifetime)
+    links = Links(settings.base_url, settings.files_url, secrets.signing, settings.link_lifetime, clock.now)
     tracing = Tracing(os.urandom if settings.otlp_endpoint else None)
     identity = Identity(new_id("wrk", clock.now_ms()), socket.gethostname(), os.getpid(), __version__)
     return Plant(

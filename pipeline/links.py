@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from urllib.parse import quote, urlsplit
 
 from pipeline.db import Row
@@ -15,9 +15,18 @@ class Links:
     files_url: where the bucket is published (R2_PUBLIC_URL), if it is.
     secrets: SECRET_KEY; the first signs.
     lifetime: seconds after its end for which a video's link works.
+    now: Unix seconds; a video whose time has come counts as expired before its file is gone.
     """
 
-    def __init__(self, base_url: str, files_url: str | None, secrets: Sequence[str], lifetime: float) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        files_url: str | None,
+        secrets: Sequence[str],
+        lifetime: float,
+        now: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        self._now = now
         self._base = base_url
         self._files = files_url.rstrip("/") if files_url else None
         self._videos = Signer(secrets, "content")
@@ -27,8 +36,13 @@ class Links:
     def of(self, row: Row) -> dict[str, str | None]:
         """A generation's own links."""
         here = f"{self._base}/api/generations/{row['id']}"
-        content = f"{here}/content" if row["status"] == "completed" and row["expired_at"] is None else None
+        content = f"{here}/content" if row["status"] == "completed" and not self.expired(row) else None
         return {"self": here, "events": f"{here}/events", "cancel": f"{here}/cancel", "content": content}
+
+    def expired(self, row: Row) -> bool:
+        """Whether a generation's video has ended, or should have by now."""
+        due = row["expires_at"] is not None and row["expires_at"] <= self._now() * 1000
+        return row["expired_at"] is not None or due
 
     @property
     def host(self) -> str:
@@ -46,7 +60,7 @@ class Links:
         It is the same however often it is asked for, and outlives the last retry of a webhook, unless the video ends
         before. Then it ends at that time, too.
         """
-        if row["expired_at"] is not None:
+        if self.expired(row):
             return None
         if self._files:
             return f"{self._files}/{quote(row['video_key'])}"

@@ -42,7 +42,7 @@ def generation_view(row: Row, links: Links) -> dict[str, Any]:
         "completedAt": iso(row["finished_at"]),
         "cancelRequested": row["cancel_requested_at"] is not None,
         "expiresAt": iso(row["expires_at"]),
-        "expired": row["expired_at"] is not None,
+        "expired": links.expired(row),
         "deletedAt": iso(row["deleted_at"]),
         "result": _result(row, links),
         "error": _error(row),

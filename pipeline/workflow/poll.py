@@ -145,14 +145,14 @@ async def _stop_upstream(provider: Provider, operation: Operation) -> bool:
 
 async def _overdue(parts: Parts, turn: Turn, provider: Provider, operation: Operation, elapsed: float) -> Report:
     stopped = await _stop_upstream(provider, operation)
-    return _given_up(
-        parts, turn, elapsed, "the provider was asked to stop" if stopped else "the provider may still work"
-    )
+    what = "the provider was asked to stop" if stopped else "the provider may still work"
+    return _given_up(parts, turn, elapsed, what, stopped=stopped)
 
 
-def _given_up(parts: Parts, turn: Turn, elapsed: float, what: str) -> Report:
+def _given_up(parts: Parts, turn: Turn, elapsed: float, what: str, *, stopped: bool = False) -> Report:
+    """The end of patience. Work that was stopped upstream is closed as such: there is nothing to wait for any more."""
     message = f"no result after {elapsed:.0f} s (GENERATION_TIMEOUT {parts.policies.generation_timeout:g} s); {what}"
-    error = ProviderError(ErrorCode.TIMEOUT, message)
+    error = ProviderError(ErrorCode.CANCELLED if stopped else ErrorCode.TIMEOUT, message)
     token = token_of(subject_of(turn).generation)
     return Report(
         Failed(Fault("deadline_exceeded", message, retryable=True), exhausted=True),

@@ -120,9 +120,19 @@ async def test_work_that_the_provider_still_has_is_polled(hand):
     assert [row["run"] for row in await hand.db.read(lambda tx: tx.all("SELECT run FROM submission"))] == [1]
 
 
-async def test_past_its_deadline_the_work_gets_a_new_one(hand):
+async def test_work_that_was_stopped_at_its_deadline_is_made_anew_and_only_if_told_to(hand):
     generation_id = await hand.generating(for_seconds=100_000)
     hand.script.poll = [RUNNING]
+    assert isinstance(await hand.take(Step.POLL), DeadLetter)
+    assert await refused(hand, generation_id) == "repay_needed"
+    status, body = await redrive(hand, generation_id, allowRepay=True)
+    assert (status, body["redrive"]["from"]) == (202, "submit")
+
+
+async def test_past_its_deadline_the_work_that_goes_on_gets_a_new_one(hand):
+    generation_id = await hand.generating(for_seconds=100_000)
+    hand.script.poll = [RUNNING]
+    hand.script.cancel = [say(409)]
     assert isinstance(await hand.take(Step.POLL), DeadLetter)
     assert (await hand.row("submission"))["outcome"] == "failed"
     assert (await redrive(hand, generation_id))[1]["redrive"]["from"] == "poll"
