@@ -28,6 +28,7 @@ format: .venv/.dev  ## Format the code
 lock:  ## Write the lock files anew from pyproject.toml (needs uv)
 	uv pip compile -q pyproject.toml --group build $(LOCK) -o requirements.txt
 	uv pip compile -q pyproject.toml --group build --group dev -c requirements.txt $(LOCK) -o requirements-dev.txt
+	uv pip compile -q --group clients -c requirements-dev.txt $(LOCK) -o requirements-clients.txt
 LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade
 
 clean:  ## Remove everything that was set up here (not the data)
@@ -37,6 +38,6 @@ clean:  ## Remove everything that was set up here (not the data)
 	@scripts/setup requirements.txt
 	@touch $@
 
-.venv/.dev: requirements-dev.txt pyproject.toml scripts/setup
-	@scripts/setup requirements-dev.txt
+.venv/.dev: requirements-dev.txt requirements-clients.txt pyproject.toml scripts/setup
+	@scripts/setup requirements-dev.txt requirements-clients.txt
 	@touch $@ .venv/.runtime
