@@ -38,11 +38,13 @@ from pipeline.wake import Doorbell
 from pipeline.worker import Identity, Limits, Worker
 from pipeline.workflow import Parts, Policies, Workflow
 from providers.base import Provider
-from providers.registry import create_provider
+from providers.options import NotConfigured
+from providers.registry import PROVIDERS, create_provider
 from providers.wire import Clients
 from webhooks.events import EventType, validate_types
 
 DELIVERIES_PER_ENDPOINT = 8
+MOCK = "mock"
 LEASES_OF_GRACE = 1.5
 TIME_SECONDS = 60.0
 
@@ -58,7 +60,7 @@ class Plant:
     outbound: Outbound
     storage: Storage
     spool: Spool
-    providers: dict[str, Provider]
+    providers: Providers
     outbox: Outbox
     links: Links
     callbacks: Signer
@@ -68,18 +70,32 @@ class Plant:
     tracing: Tracing
 
 
-def make_providers(settings: Settings, clients: Clients) -> dict[str, Provider]:
-    """The providers that can be used with these settings. Raises SettingsError."""
-    options = {
-        "mock": {"base_url": settings.mock_url, "recovery": settings.mock_recovery, "speed": str(settings.mock_speed)}
-    }
+@dataclass(frozen=True, slots=True)
+class Providers:
+    """Who can be asked, by name, and for all others the settings that would be needed for it."""
+
+    ready: dict[str, Provider]
+    lacking: dict[str, tuple[str, ...]]
+
+
+def make_providers(settings: Settings, clients: Clients) -> Providers:
+    """The providers of these settings; the mock only where it is the default one. Raises SettingsError."""
     if settings.provider is None:
         raise SettingsError("PROVIDER is not set; for development `cp .env.example .env` chooses the mock")
-    try:
-        made = create_provider(settings.provider, clients, options.get(settings.provider, {}))
-    except ValueError as error:
-        raise SettingsError(f"PROVIDER: {error}") from None
-    return {settings.provider: Observed(made)}
+    if settings.provider not in PROVIDERS:
+        raise SettingsError(f"PROVIDER: there is none called {settings.provider!r}; known are {', '.join(PROVIDERS)}")
+    made = Providers({}, {})
+    for name in PROVIDERS:
+        if name == MOCK and settings.provider != MOCK:
+            made.lacking[name] = ("PROVIDER=mock",)
+            continue
+        try:
+            made.ready[name] = Observed(create_provider(name, clients, settings.options_of(name)))
+        except NotConfigured as error:
+            made.lacking[name] = tuple(f"{name}_{option}".upper() for option in error.missing)
+        except ValueError as error:
+            raise SettingsError(f"{name.upper()}: {error}") from None
+    return made
 
 
 @asynccontextmanager
@@ -203,13 +219,14 @@ def make_api(plant: Plant) -> Starlette:
             callbacks=plant.callbacks,
             outbox=plant.outbox,
             storage=plant.storage,
-            providers=plant.providers,
+            providers=plant.providers.ready,
+            lacking=plant.providers.lacking,
             clock=plant.clock,
             random=os.urandom,
             tracing=plant.tracing,
             wake=plant.doorbell.ring,
             api_keys=plain(settings.api_key),
-            default_provider=next(iter(plant.providers)),
+            default_provider=settings.provider or MOCK,
             webhook_hosts=frozenset(host.lower() for host in settings.webhook_hosts),
             events=frozenset(EventType),
             max_body_bytes=settings.max_body_bytes,
@@ -232,7 +249,7 @@ def make_workflow(plant: Plant) -> Workflow:
     return Workflow(
         Parts(
             db=plant.db,
-            providers=plant.providers,
+            providers=plant.providers.ready,
             storage=plant.storage,
             spool=plant.spool,
             outbox=plant.outbox,
@@ -341,7 +358,10 @@ def _notices(plant: Plant) -> list[str]:
     if settings.allowed_networks:
         networks = ", ".join(map(str, settings.allowed_networks))
         found.append(f"requests to addresses that others choose may go to {networks} (ALLOWED_NETWORKS)")
-    if settings.provider == "mock":
+    lacking = plant.providers.lacking.get(settings.provider or MOCK)
+    if lacking:
+        found.append(f"PROVIDER={settings.provider} needs {' and '.join(lacking)}: until then it is not asked")
+    if settings.provider == MOCK:
         found.append("PROVIDER=mock: videos are test pictures and nothing is charged")
     if webhook_is_blocked(settings):
         found.append(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Network = IPv4Network | IPv6Network
@@ -62,6 +62,33 @@ class Settings(BaseSettings):
     max_submissions: int = Field(3, ge=1, le=10)
     max_in_flight: int = Field(200, ge=1)
     lane_pause: float = Field(60.0, gt=0)
+
+    # The providers that can be asked: what begins with a provider's name is handed to it
+    google_omni_api_key: SecretStr | None = None
+    google_omni_url: str = "https://generativelanguage.googleapis.com"
+    google_omni_api_version: Literal["v1", "v1beta"] = "v1"
+    google_omni_webhook_secret: SecretStr | None = None
+    google_veo_project: str | None = None
+    google_veo_location: str = "us-central1"
+    google_veo_credentials: Path | None = None
+    google_veo_bucket: str | None = None
+    google_veo_url: str | None = None
+    google_veo_storage_url: str = "https://storage.googleapis.com"
+    fal_api_key: SecretStr | None = None
+    fal_url: str = "https://queue.fal.run"
+    fal_jwks_url: str = "https://rest.fal.ai/.well-known/jwks.json"
+    replicate_api_key: SecretStr | None = None
+    replicate_url: str = "https://api.replicate.com/v1"
+    replicate_webhook_secret: SecretStr | None = None
+    runway_api_key: SecretStr | None = None
+    runway_url: str = "https://api.dev.runwayml.com"
+    openrouter_api_key: SecretStr | None = None
+    openrouter_url: str = "https://openrouter.ai/api/v1"
+    openrouter_webhook_secret: SecretStr | None = None
+    luma_api_key: SecretStr | None = None
+    luma_url: str = "https://agents.lumalabs.ai/v1"
+    openai_videos_api_key: SecretStr | None = None
+    openai_videos_url: str | None = None
 
     # The worker
     poll_interval: float = Field(5.0, gt=0)
@@ -140,22 +167,11 @@ class Settings(BaseSettings):
             return tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
         return value
 
-    @field_validator(
-        "webhook_url",
-        "public_url",
-        "r2_account_id",
-        "r2_bucket",
-        "r2_endpoint_url",
-        "r2_public_url",
-        "r2_access_key_id",
-        "database_url",
-        "provider",
-        "otlp_endpoint",
-        mode="before",
-    )
+    @field_validator("*", mode="before")
     @classmethod
-    def _empty_is_unset(cls, value: object) -> object:
-        return None if value == "" else value
+    def _empty_is_unset(cls, value: object, info: ValidationInfo) -> object:
+        optional = info.field_name is not None and cls.model_fields[info.field_name].default is None
+        return None if value == "" and optional else value
 
     @field_validator("webhook_schedule")
     @classmethod
@@ -164,10 +180,13 @@ class Settings(BaseSettings):
             raise ValueError("needs at least one wait in seconds, none below 0")
         return value
 
-    @field_validator("public_url", "webhook_url", "mock_url", "r2_endpoint_url", "r2_public_url", "otlp_endpoint")
+    @field_validator("*")
     @classmethod
-    def _url(cls, value: str | None) -> str | None:
-        if value is not None and not (value.startswith(("http://", "https://")) and urlsplit(value).hostname):
+    def _url(cls, value: object, info: ValidationInfo) -> object:
+        if not (info.field_name or "").endswith("_url") or info.field_name == "database_url":
+            return value
+        text = str(value)
+        if value is not None and not (text.startswith(("http://", "https://")) and urlsplit(text).hostname):
             raise ValueError("is no URL: it begins with http:// or https:// and names a host")
         return value
 
@@ -215,6 +234,16 @@ class Settings(BaseSettings):
         if missing and len(missing) < len(r2):
             raise ValueError(f"R2 is half set: also needed are {', '.join(missing)}")
         return self
+
+    def options_of(self, provider: str) -> dict[str, str]:
+        """What is set for a provider, as texts: every setting that begins with its name, without that."""
+        options = {}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if name.startswith(f"{provider}_") and value is not None:
+                secret = value.get_secret_value() if isinstance(value, SecretStr) else value
+                options[name.removeprefix(f"{provider}_")] = str(secret)
+        return options
 
     @property
     def uses_r2(self) -> bool:

@@ -18,6 +18,7 @@ from providers.base import (
     ProviderError,
     ProviderStatus,
     Rejected,
+    Stop,
     SubmitContext,
     SubmitResult,
     Unknown,
@@ -44,7 +45,7 @@ class Observed:
         """See `Provider.poll`."""
         return await self._told("poll", self._provider.poll(operation))
 
-    async def cancel(self, operation: Operation) -> bool:
+    async def cancel(self, operation: Operation) -> Stop:
         """See `Provider.cancel`."""
         return await self._told("cancel", self._provider.cancel(operation))
 
@@ -56,9 +57,9 @@ class Observed:
         """See `Provider.download`; the call lasts until the body is left."""
         return self._downloading(output)
 
-    def read_callback(self, headers: Mapping[str, str], body: bytes) -> Callback:
+    async def read_callback(self, headers: Mapping[str, str], body: bytes, now: float) -> Callback:
         """See `Provider.read_callback`."""
-        return self._provider.read_callback(headers, body)
+        return await self._provider.read_callback(headers, body, now)
 
     @asynccontextmanager
     async def _downloading(self, output: Output) -> AsyncIterator[Download]:

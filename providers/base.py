@@ -3,7 +3,8 @@
 Errors, all values of one class::
 
     ProviderError(code)      code is an ErrorCode; `retryable` and `billed` follow from it unless the adapter knows
-    better SubmitResult             Accepted(operation) | Rejected(error) | Unknown(error): what one paid call ended in
+                             better
+    SubmitResult             Accepted(operation) | Rejected(error) | Unknown(error): what one paid call ended in
 """
 
 from __future__ import annotations
@@ -93,8 +94,8 @@ class Media:
 
 @dataclass(frozen=True, slots=True)
 class VideoRequest:
-    """What is asked of a provider. `duration` in seconds, `seed` 0..2**32-1, `extra` is merged last into the
-    provider's body."""
+    """What is asked of a provider. `duration` in seconds, `seed` 0..2**32-1, `image` is the first frame, `extra` is
+    merged last into the provider's JSON body, member by member."""
 
     prompt: str
     model: str | None = None
@@ -105,6 +106,7 @@ class VideoRequest:
     audio: bool | None = None
     negative_prompt: str | None = None
     image: Media | None = None
+    last_image: Media | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -120,7 +122,8 @@ class SubmitContext:
 class Operation:
     """The provider's unit of work. `data` is the adapter's own JSON: whatever it needs to poll, cancel and download.
 
-    An operation that only a callback named has no `data`: adapters must be able to poll by the id alone.
+    Of an operation that only a callback or a person named, `data` is {"model": ...}: adapters must be able to poll by
+    the id and the model alone.
     Raises ValueError for an id that is no decent text: then the answer that held it is unreadable.
     """
 
@@ -205,6 +208,19 @@ class Callback:
 
 
 @dataclass(frozen=True, slots=True)
+class Stop:
+    """What came of asking a provider to stop.
+
+    Args:
+        stopped: the provider says that the work goes on no further.
+        billed: whether it is charged all the same: True, False, or None for unknown.
+    """
+
+    stopped: bool
+    billed: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Recovery:
     """How an unknown submit can be cleared up, in the order it is tried. All None or False: it cannot.
 
@@ -219,34 +235,100 @@ class Recovery:
     callback_seconds: float | None = None
 
 
+class Audio(StrEnum):
+    """Whether a model's videos have sound: never, always, or as the request says."""
+
+    NEVER = "never"
+    ALWAYS = "always"
+    OPTIONAL = "optional"
+
+
 @dataclass(frozen=True, slots=True)
-class Capabilities:
-    """What may be asked, so that the rest is refused before anything is paid. Empty sets mean: not offered.
+class Model:
+    """What one model can be asked for, so that the rest is refused before anything is paid.
 
     Args:
-        durations: allowed lengths in seconds.
-        default_duration: the length, in seconds, of a video for which none was asked, if it is known.
-        price_micros_per_second: list price in micro-USD per second of video.
-        poll_seconds: the provider's minimum interval between polls.
-        typical_seconds: how long a generation usually takes; the first poll is planned from it.
+        durations: allowed lengths in seconds; empty: none can be chosen.
+        aspect_ratios, resolutions: allowed words; empty: none can be chosen.
+        default_duration, default_resolution: what is asked for where the request says nothing; None: the model decides.
+        max_prompt: characters of a prompt at most.
+        image_url, image_data: whether a first frame can be given by address, and as bytes; `last_image` a last one too.
+        needs_image: whether nothing can be made without a first frame.
+        prices: list price in micro-USD per second of video by resolution; the key `*` is for all others.
+        typical_seconds: how long a generation usually takes, until our own history tells.
     """
 
-    models: Sequence[str]
-    durations: Sequence[int]
-    aspect_ratios: Sequence[str]
-    resolutions: Sequence[str]
+    id: str
+    durations: Sequence[int] = ()
+    aspect_ratios: Sequence[str] = ()
+    resolutions: Sequence[str] = ()
     default_duration: int | None = None
+    default_resolution: str | None = None
     max_prompt: int = 4000
     seed: bool = False
-    audio: bool = False
+    audio: Audio = Audio.NEVER
     negative_prompt: bool = False
     image_url: bool = False
     image_data: bool = False
-    cancel: bool = False
-    recovery: Recovery = Recovery()
-    price_micros_per_second: int = 0
-    poll_seconds: float = 5.0
+    last_image: bool = False
+    needs_image: bool = False
+    prices: Mapping[str, int] = field(default_factory=dict)
     typical_seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Retired:
+    """A model that a provider has shut down: since when (a date in words), and what to ask for instead."""
+
+    on: str
+    successor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """What a provider's models can do and cost, as of `date` (ISO 8601). Comes from a data file, never from code.
+
+    Args:
+        default_model: the one that is meant where a request names none; a key of `models`.
+        retired: models that are refused, by id.
+        poll_seconds: the provider's minimum interval between polls.
+        play_money: nothing real is ever charged (the mock).
+    """
+
+    date: str
+    default_model: str
+    models: Mapping[str, Model]
+    retired: Mapping[str, Retired] = field(default_factory=dict)
+    poll_seconds: float = 5.0
+    play_money: bool = False
+
+
+class Signed(StrEnum):
+    """How a provider's callbacks can be told from forged ones: not offered at all, by our token in the URL alone, or
+    signed as well."""
+
+    NONE = "none"
+    TOKEN = "token"  # noqa: S105 - a word, no secret
+    SIGNED = "signed"
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a provider offers.
+
+    Args:
+        cancel: whether it can be asked to stop.
+        callbacks: whether it rings when the work ends, and how that is verified.
+        recovery: how an unknown submit can be cleared up.
+        reserved: members of the provider's body, as dotted paths (`input.prompt`), that `extra` may not set, since
+            Dailies does: what is checked and priced is what is sent.
+    """
+
+    catalogue: Catalogue
+    cancel: bool = False
+    callbacks: Signed = Signed.NONE
+    recovery: Recovery = Recovery()
+    reserved: frozenset[str] = frozenset()
 
 
 class Download(Protocol):
@@ -277,8 +359,8 @@ class Provider(Protocol):
         """Where the operation stands. An unknown status word counts as running and is named in the answer."""
         ...
 
-    async def cancel(self, operation: Operation) -> bool:
-        """Ask the provider to stop; True if it says that it did."""
+    async def cancel(self, operation: Operation) -> Stop:
+        """Ask the provider to stop. Only called where `capabilities.cancel` is set."""
         ...
 
     async def lookup(self, token: str) -> Operation | None:
@@ -289,6 +371,10 @@ class Provider(Protocol):
         """Open a produced file. NOT_FOUND means that the link has expired: poll again for a fresh one."""
         ...
 
-    def read_callback(self, headers: Mapping[str, str], body: bytes) -> Callback:
-        """Verify and read a doorbell. Raises ProviderError(INVALID_REQUEST) when it is not what this provider sends."""
+    async def read_callback(self, headers: Mapping[str, str], body: bytes, now: float) -> Callback:
+        """Verify and read a doorbell; `now` in Unix seconds bounds its age.
+
+        Raises ProviderError: INVALID_REQUEST when it is not what this provider sends, AUTH when its signature is wrong
+        or too old, TRANSIENT when the keys to verify it cannot be had just now (the provider rings again).
+        """
         ...

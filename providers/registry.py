@@ -23,7 +23,8 @@ def create_provider(name: str, clients: Clients, options: Mapping[str, str]) -> 
     """The provider of that name.
 
     Raises:
-        ValueError: there is none, or an option is missing or wrong; the message is for the operator.
+        NotConfigured: options that it needs are not given.
+        ValueError: there is none, or an option is wrong; the message is for the operator.
     """
     factory = PROVIDERS.get(name)
     if factory is None:

@@ -30,7 +30,7 @@ async def callback(request: Request) -> Response:
     provider = service.providers.get(name)
     if provider is None:
         raise Problem(404, "not_found", f"there is no provider {name!r}")
-    ring = _ring(provider, request.headers, await read_body(request, MAX_CALLBACK))
+    ring = await _ring(provider, request.headers, await read_body(request, MAX_CALLBACK), service.clock.now())
     ring_id = new_id("cbk", service.clock.now_ms(), service.random)
     if token is None or not await service.db.write(lambda tx: _keep(tx, ring_id, name, token, ring)):
         emit("callback.refused", level=logging.WARNING, provider=name, reason="unknown token")
@@ -40,10 +40,10 @@ async def callback(request: Request) -> Response:
     return JSONResponse({"status": "ok"})
 
 
-def _ring(provider: Provider, headers: Mapping[str, str], raw: bytes) -> Callback:
+async def _ring(provider: Provider, headers: Mapping[str, str], raw: bytes, now: float) -> Callback:
     """The callback as the adapter reads it. Raises Problem 400."""
     try:
-        ring = provider.read_callback(headers, raw)
+        ring = await provider.read_callback(headers, raw, now)
         if not all(_ID.fullmatch(given) for given in (ring.event_id, ring.operation_id) if given is not None):
             raise ProviderError(ErrorCode.INVALID_REQUEST, "the callback's id cannot be kept")
     except ProviderError as error:

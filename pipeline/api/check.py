@@ -16,6 +16,7 @@ from providers.checks import check
 
 _DETAILS = {
     "unknown_provider": "this service has no such provider",
+    "provider_not_configured": "the provider cannot be asked with the settings of this service",
     "webhook_not_allowed": "events can only be sent to hosts that the operator allows",
     "unsupported_parameters": "the provider does not offer what was asked for",
 }
@@ -49,11 +50,19 @@ def checked(service: Service, body: GenerationCreate) -> tuple[str, bytes | None
             for p in offers
         ]
     else:
-        known: list[Any] = sorted(service.providers)
-        found.append(_Finding("unknown_provider", "/provider", f"{name!r} is not configured here", known))
+        found.append(_not_served(service, name))
     if found:
         raise _refusal(found)
     return name, image
+
+
+def _not_served(service: Service, name: str) -> _Finding:
+    known: list[Any] = sorted(service.providers)
+    if name in service.lacking:
+        needed = " and ".join(service.lacking[name])
+        detail = f"{name!r} needs {needed} to be set by the operator of this service"
+        return _Finding("provider_not_configured", "/provider", detail, known)
+    return _Finding("unknown_provider", "/provider", f"{name!r} is no provider", known)
 
 
 def _refusal(found: list[_Finding]) -> Problem:

@@ -32,6 +32,7 @@ TITLES: dict[str, str] = {
     "invalid_request": "The request has mistakes",
     "unsupported_parameters": "The provider does not offer this",
     "unknown_provider": "There is no such provider",
+    "provider_not_configured": "The provider cannot be asked here",
     "webhook_not_allowed": "The webhook URL is not allowed",
     "body_too_large": "The body is too large",
     "unsupported_media_type": "The body must be JSON",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +17,7 @@ from pipeline.api.service import Service
 from pipeline.credentials import Scope
 from pipeline.db import Row, Tx
 from pipeline.generations import Deleted, From, NotRedrivable, Plan, RepayNeeded
-from pipeline.schemas import generation_view
+from pipeline.schemas import generation_view, video_request
 from pipeline.schemas.operations import Redrive
 from providers.checks import list_price
 
@@ -97,6 +96,6 @@ def estimator(service: Service) -> Callable[[Row], int | None]:
         provider = service.providers.get(row["provider"])
         if provider is None:
             return None
-        return list_price(provider.capabilities, json.loads(row["parameters"]).get("duration"))
+        return list_price(video_request(row, None), provider.capabilities.catalogue)
 
     return estimate

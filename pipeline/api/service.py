@@ -34,6 +34,7 @@ class Service:
         key_rate: requests per minute of a made key that has no rate of its own; 0 is no limit.
         cors_origins: origins whose pages may call; `*` is every one.
         broadcaster: tells those who watch.
+        lacking: providers that cannot be asked, and the settings that would change that.
         default_provider: asked when a request names none.
         webhook_hosts: hosts that a request may name in `webhook.url`.
         wake: tells the workers that there is work.
@@ -48,6 +49,7 @@ class Service:
     outbox: Outbox
     storage: Storage
     providers: Mapping[str, Provider]
+    lacking: Mapping[str, Sequence[str]]
     clock: Clock
     random: Callable[[int], bytes]
     wake: Callable[[], None]

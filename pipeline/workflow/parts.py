@@ -13,7 +13,7 @@ from pipeline.outbox import Outbox
 from pipeline.spool import Spool
 from pipeline.storage import Storage
 from pipeline.turn import Turn
-from pipeline.workflow.policy import Policies
+from pipeline.workflow.policy import Pace, Policies, pace_of
 from providers.base import ErrorCode, Provider, ProviderError
 
 T = TypeVar("T")
@@ -75,6 +75,11 @@ def subject_of(turn: Turn) -> Subject:
     subject = turn.subject
     assert isinstance(subject, Subject)
     return subject
+
+
+def pace_for(parts: Parts, generation: Row) -> Pace:
+    """How often this generation is looked at."""
+    return pace_of(parts.providers[generation["provider"]].capabilities.catalogue, generation["model"])
 
 
 def fault_of(

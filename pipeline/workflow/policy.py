@@ -5,9 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.lifecycle import RetryPolicy, Step
-from providers.base import Capabilities
+from providers.base import Catalogue, Model
 
 NO_BOUND = 1_000_000
+USUAL_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How a generation is looked at, in seconds: the provider's minimum between polls, and how long it usually
+    takes."""
+
+    poll_seconds: float
+    typical_seconds: float
+
+
+def pace_of(catalogue: Catalogue, model: str | None, learned: float | None = None) -> Pace:
+    """The pace of a model: as our own history tells, else as its catalogue does."""
+    known: Model | None = catalogue.models.get(model or catalogue.default_model)
+    typical = known.typical_seconds if known else USUAL_SECONDS
+    return Pace(catalogue.poll_seconds, typical if learned is None else learned)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +69,15 @@ class Policies:
         """When a video that is completed now will expire, in milliseconds."""
         return now_ms + int(self.keep_videos * 1000) if self.keep_videos else None
 
-    def first_poll(self, can: Capabilities) -> float:
+    def first_poll(self, pace: Pace) -> float:
         """Most of the usual duration passes before the first look."""
-        return max(can.poll_seconds, min(can.typical_seconds * 0.8, self.generation_timeout / 2))
+        return max(pace.poll_seconds, min(pace.typical_seconds * 0.8, self.generation_timeout / 2))
 
-    def next_poll(self, can: Capabilities, *, elapsed: float, asked: float | None, jitter: float) -> float:
+    def next_poll(self, pace: Pace, *, elapsed: float, asked: float | None, jitter: float) -> float:
         """The longer it runs, the rarer the looks; never below the provider's minimum or, until the deadline, what it
         asked for.
         """
-        usual = min(self.poll_interval, can.typical_seconds / 4)
+        usual = min(self.poll_interval, pace.typical_seconds / 4)
         wait = min(self.poll_interval_max, max(usual, elapsed * 0.1)) * (0.8 + 0.4 * jitter)
-        left = max(self.generation_timeout - elapsed, can.poll_seconds)
-        return max(wait, can.poll_seconds, min(asked or 0.0, left))
+        left = max(self.generation_timeout - elapsed, pace.poll_seconds)
+        return max(wait, pace.poll_seconds, min(asked or 0.0, left))

@@ -9,11 +9,14 @@ from pipeline import ledger
 from pipeline.db import Row
 from pipeline.lifecycle import Busy, Done, Failed, Fault, NotYet, Step, Stopped
 from pipeline.turn import Report, Turn
-from pipeline.workflow.parts import Parts, ask, fault_of, subject_of
-from providers.base import ErrorCode, Operation, Output, Phase, Provider, ProviderError, ProviderStatus
+from pipeline.workflow.parts import Parts, ask, fault_of, pace_for, subject_of
+from providers.base import ErrorCode, Operation, Output, Phase, Provider, ProviderError, ProviderStatus, Stop
 
 NO_OUTPUT = ProviderError(ErrorCode.PROVIDER_ERROR, "the provider reports success but names no file")
 MAX_NOT_FOUND = 5
+NOT_STOPPED = Stop(stopped=False)
+NOT_STOPPED = Stop(stopped=False)
+BILLED = {True: "yes", False: "no", None: "unknown"}
 MAX_COST_MICROS = 10**12
 MAX_OVERDUE = 5
 """So many polls in a row must fail past the deadline before we give up: after a night of ours the video may be
@@ -65,7 +68,7 @@ async def poll(parts: Parts, turn: Turn) -> Report:
     try:
         status = await ask(provider.poll(operation))
     except ProviderError as error:
-        return _unreached(parts, turn, provider, error, elapsed)
+        return _unreached(parts, turn, error, elapsed)
     match status.phase:
         case Phase.SUCCEEDED:
             return _succeeded(parts, turn, status)
@@ -74,7 +77,7 @@ async def poll(parts: Parts, turn: Turn) -> Report:
     if elapsed > parts.policies.generation_timeout:
         return await _overdue(parts, turn, provider, operation, elapsed)
     wait = parts.policies.next_poll(
-        provider.capabilities, elapsed=elapsed, asked=status.retry_after, jitter=parts.uniform()
+        pace_for(parts, generation), elapsed=elapsed, asked=status.retry_after, jitter=parts.uniform()
     )
     changed = status.progress is not None and status.progress != generation["progress"]
     notes = [("poll.unknown_status", {"status": status.unknown_status})] if status.unknown_status else []
@@ -116,16 +119,15 @@ def _failed(parts: Parts, turn: Turn, status: ProviderStatus) -> Report:
     return Report(Failed(fault_of(error, retryable=error.retryable or error.resubmit)), facts=facts, notes=notes)
 
 
-def _unreached(parts: Parts, turn: Turn, provider: Provider, error: ProviderError, elapsed: float) -> Report:
+def _unreached(parts: Parts, turn: Turn, error: ProviderError, elapsed: float) -> Report:
     """A poll that fails is a blip until the deadline; it is never a reason to submit again."""
     notes = [("poll.failed", {"code": error.code, "reason": error.message})]
     overdue = elapsed > parts.policies.generation_timeout
     if overdue and turn.claim.attempts + 1 >= MAX_OVERDUE:
         return _given_up(parts, turn, elapsed, f"the provider cannot be asked: {error.message}")
     if error.code is ErrorCode.RATE_LIMITED and not overdue:
-        wait = parts.policies.next_poll(
-            provider.capabilities, elapsed=elapsed, asked=error.retry_after, jitter=parts.uniform()
-        )
+        pace = pace_for(parts, subject_of(turn).generation)
+        wait = parts.policies.next_poll(pace, elapsed=elapsed, asked=error.retry_after, jitter=parts.uniform())
         return Report(NotYet(wait), fields={"rate_limited": True})
     if error.code is ErrorCode.NOT_FOUND and turn.claim.attempts + 1 >= MAX_NOT_FOUND:
         return Report(Failed(fault_of(error), exhausted=True), notes=notes)
@@ -133,26 +135,26 @@ def _unreached(parts: Parts, turn: Turn, provider: Provider, error: ProviderErro
     return Report(Failed(fault_of(error), retryable=True, retry_after=asked), notes=notes)
 
 
-async def _stop_upstream(provider: Provider, operation: Operation) -> bool:
+async def _stop_upstream(provider: Provider, operation: Operation) -> Stop:
     """Ask the provider to stop; that it cannot be reached, or refuses, changes nothing for us."""
     if not provider.capabilities.cancel:
-        return False
+        return NOT_STOPPED
     try:
         return await ask(provider.cancel(operation))
     except ProviderError:
-        return False
+        return NOT_STOPPED
 
 
 async def _overdue(parts: Parts, turn: Turn, provider: Provider, operation: Operation, elapsed: float) -> Report:
-    stopped = await _stop_upstream(provider, operation)
-    what = "the provider was asked to stop" if stopped else "the provider may still work"
-    return _given_up(parts, turn, elapsed, what, stopped=stopped)
+    stop = await _stop_upstream(provider, operation)
+    what = "the provider was asked to stop" if stop.stopped else "the provider may still work"
+    return _given_up(parts, turn, elapsed, what, stop)
 
 
-def _given_up(parts: Parts, turn: Turn, elapsed: float, what: str, *, stopped: bool = False) -> Report:
+def _given_up(parts: Parts, turn: Turn, elapsed: float, what: str, stop: Stop = NOT_STOPPED) -> Report:
     """The end of patience. Work that was stopped upstream is closed as such: there is nothing to wait for any more."""
     message = f"no result after {elapsed:.0f} s (GENERATION_TIMEOUT {parts.policies.generation_timeout:g} s); {what}"
-    error = ProviderError(ErrorCode.CANCELLED if stopped else ErrorCode.TIMEOUT, message)
+    error = ProviderError(ErrorCode.CANCELLED if stop.stopped else ErrorCode.TIMEOUT, message, billed=stop.billed)
     token = token_of(subject_of(turn).generation)
     return Report(
         Failed(Fault("deadline_exceeded", message, retryable=True), exhausted=True),
@@ -162,11 +164,11 @@ def _given_up(parts: Parts, turn: Turn, elapsed: float, what: str, *, stopped: b
 
 async def _cancel(parts: Parts, turn: Turn, provider: Provider, operation: Operation) -> Report:
     """The client asked for an end. What it costs is for the provider to say; we say what we know."""
-    stopped = await _stop_upstream(provider, operation)
-    error = ProviderError(ErrorCode.CANCELLED, "cancelled by the client")
+    stop = await _stop_upstream(provider, operation)
+    error = ProviderError(ErrorCode.CANCELLED, "cancelled by the client", billed=stop.billed)
     token = token_of(subject_of(turn).generation)
     return Report(
         Stopped(),
         facts=[lambda tx: ledger.fail(tx, token, error)],
-        notes=[("cancelled", {"provider_stopped": stopped, "billed": "unknown"})],
+        notes=[("cancelled", {"provider_stopped": stop.stopped, "billed": BILLED[stop.billed]})],
     )

@@ -26,6 +26,7 @@ from providers.base import (
     ProviderError,
     Rejected,
 )
+from providers.checks import settled
 
 NOT_THERE = ProviderError(ErrorCode.NOT_FOUND, "the provider lists nothing under our token", billed=False)
 GIVEN_UP = ProviderError(ErrorCode.TRANSIENT, "whether the provider took the work cannot be found out")
@@ -90,7 +91,7 @@ async def _candidate(parts: Parts, provider: Provider, submission: Row) -> Repor
     """A callback named an operation: it is believed once the provider shows it to our own key."""
     if submission["candidate_operation_id"] is None:
         return None
-    operation = Operation(submission["candidate_operation_id"])
+    operation = Operation(submission["candidate_operation_id"], {"model": submission["model"]})
     try:
         await ask(provider.poll(operation))
     except ProviderError as error:
@@ -111,6 +112,7 @@ async def _send_again(parts: Parts, turn: Turn, provider: Provider, submission: 
         return None
     generation = subject_of(turn).generation
     request = video_request(generation, await input_image(parts, generation))
+    request = settled(request, provider.capabilities.catalogue)
     if not turn.lease.valid():
         return Report(NotYet(0.0))
     turn.paying = True

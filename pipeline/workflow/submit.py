@@ -26,10 +26,10 @@ from pipeline.lifecycle import (
 from pipeline.schemas import video_request
 from pipeline.storage import ObjectMissing, StorageError
 from pipeline.turn import Report, Turn
-from pipeline.workflow.parts import Parts, fault_of, subject_of
+from pipeline.workflow.parts import Parts, fault_of, pace_for, subject_of
 from providers import base
 from providers.base import Accepted, ErrorCode, Operation, ProviderError, Rejected, SubmitContext, SubmitResult
-from providers.checks import list_price
+from providers.checks import list_price, settled
 from webhooks.events import EventType
 
 PROCESS_ENDED = ProviderError(ErrorCode.TRANSIENT, "our process ended between the intent to pay and its answer")
@@ -66,7 +66,8 @@ async def submit(parts: Parts, turn: Turn) -> Report:
     except StorageError as error:
         return Report(Failed(Fault(error.code, f"the input image cannot be read: {error}"), retryable=True))
     token = new_id("sub", parts.clock.now_ms(), parts.random)
-    amount = list_price(provider.capabilities, request.duration)
+    catalogue = provider.capabilities.catalogue
+    request, amount = settled(request, catalogue), list_price(request, catalogue)
     turn.paying = True
     intended = await parts.db.write(lambda tx: _intend(parts, turn, tx, token, amount), key=turn.claim.id)
     if intended is None:
@@ -171,9 +172,8 @@ def answered(parts: Parts, turn: Turn, token: str, result: SubmitResult) -> Repo
 
 def _accepted(parts: Parts, turn: Turn, token: str, operation: Operation) -> Report:
     generation = subject_of(turn).generation
-    provider = parts.providers[generation["provider"]]
     return Report(
-        Done(Step.POLL, parts.policies.first_poll(provider.capabilities)),
+        Done(Step.POLL, parts.policies.first_poll(pace_for(parts, generation))),
         patch={
             "operation": ledger.operation_json(operation, token),
             "accepted_at": parts.clock.now_ms(),

@@ -4,25 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
 from providers.base import (
     Callback,
     Capabilities,
+    Catalogue,
     Download,
     Operation,
     Output,
     ProviderStatus,
     Recovery,
+    Signed,
+    Stop,
     SubmitContext,
     SubmitResult,
     VideoRequest,
 )
-from providers.mock.dialect import build_submit, read_callback, read_error, read_found, read_status, read_submitted
-from providers.mock.order import DEFAULT_DURATION, DURATIONS, MAX_PROMPT, MODELS, PRICE_MICROS_PER_SECOND
+from providers.catalogue import load_catalogue
+from providers.mock.adapter_wire import (
+    RESERVED,
+    build_submit,
+    read_callback,
+    read_error,
+    read_found,
+    read_status,
+    read_stopped,
+    read_submitted,
+)
 from providers.mock.plan import TYPICAL_SECONDS
-from providers.mock.render import ASPECT_RATIOS, RESOLUTIONS
+from providers.options import required
 from providers.wire import Call, Clients, call_json, download, submit_once
 
 RECOVERIES = ("key", "lookup", "callback", "none")
@@ -33,7 +46,7 @@ class MockProvider:
 
     Args:
         clients: the HTTP clients.
-        base_url: where the mock listens.
+        url: where the mock listens.
         recovery: what it offers for unknown submits: `key` (Idempotency-Key, 24 h), `lookup` (our token as
             `reference`), `callback` (the callback URL) or `none`; a means is used in its own mode only.
         speed: the server's, from which the usual duration follows.
@@ -51,7 +64,7 @@ class MockProvider:
         self,
         clients: Clients,
         *,
-        base_url: str,
+        url: str,
         recovery: str = "key",
         speed: float = 1.0,
         lookup_quiet_seconds: float = 2.0,
@@ -60,7 +73,7 @@ class MockProvider:
     ) -> None:
         if recovery not in RECOVERIES:
             raise ValueError(f"recovery must be one of {', '.join(RECOVERIES)}")
-        self._clients, self._base, self._recovery = clients, base_url.rstrip("/"), recovery
+        self._clients, self._base, self._recovery = clients, url.rstrip("/"), recovery
         self._headers = {"authorization": f"Bearer {api_key}"}
         typical = TYPICAL_SECONDS / speed
         ways = {
@@ -73,17 +86,18 @@ class MockProvider:
 
     @classmethod
     def from_options(cls, clients: Clients, options: Mapping[str, str]) -> MockProvider:
-        """Make one from texts, named as the arguments of the class are; only `base_url` is needed.
+        """Make one from texts, named as the arguments of the class are; only `url` is needed.
 
-        Raises ValueError for an option that is missing, unknown or no number where one is needed.
+        Raises NotConfigured without it, ValueError for an option that is unknown or no number where one is needed.
         """
         unknown = set(options) - _OPTIONS
-        if unknown or "base_url" not in options:
-            raise ValueError(f"mock: needs base_url, and does not know {sorted(unknown)}")
+        if unknown:
+            raise ValueError(f"mock does not know {', '.join(sorted(unknown))}")
+        (url,) = required("mock", options, "url")
         callback_seconds = options.get("callback_seconds")
         return cls(
             clients,
-            base_url=options["base_url"],
+            url=url,
             recovery=options.get("recovery", "key"),
             speed=float(options.get("speed", "1")),
             lookup_quiet_seconds=float(options.get("lookup_quiet_seconds", "2")),
@@ -100,10 +114,9 @@ class MockProvider:
         """See `Provider.poll`."""
         return read_status(await self._call("GET", f"/v1/videos/{quote(operation.id, safe='')}"))
 
-    async def cancel(self, operation: Operation) -> bool:
+    async def cancel(self, operation: Operation) -> Stop:
         """See `Provider.cancel`."""
-        answer = await self._call("POST", f"/v1/videos/{quote(operation.id, safe='')}/cancel")
-        return answer.get("status") == "cancelled"
+        return read_stopped(await self._call("POST", f"/v1/videos/{quote(operation.id, safe='')}/cancel"))
 
     async def lookup(self, token: str) -> Operation | None:
         """See `Provider.lookup`."""
@@ -113,7 +126,7 @@ class MockProvider:
         """See `Provider.download`; the mock's links need no key."""
         return download(self._clients.fetch, output.url)
 
-    def read_callback(self, headers: Mapping[str, str], body: bytes) -> Callback:
+    async def read_callback(self, headers: Mapping[str, str], body: bytes, now: float) -> Callback:
         """See `Provider.read_callback`; the mock signs nothing, its URL carries the token."""
         return read_callback(body)
 
@@ -122,25 +135,21 @@ class MockProvider:
         return (await call_json(self._clients.calls, call, read_error=read_error)).document()
 
 
-_OPTIONS = frozenset({"base_url", "recovery", "speed", "lookup_quiet_seconds", "callback_seconds", "api_key"})
+_OPTIONS = frozenset({"url", "recovery", "speed", "lookup_quiet_seconds", "callback_seconds", "api_key"})
 
 
 def _capabilities(recovery: Recovery, typical: float) -> Capabilities:
+    catalogue = load_catalogue("mock")
     return Capabilities(
-        models=MODELS,
-        durations=DURATIONS,
-        default_duration=DEFAULT_DURATION,
-        aspect_ratios=ASPECT_RATIOS,
-        resolutions=RESOLUTIONS,
-        max_prompt=MAX_PROMPT,
-        seed=True,
-        audio=True,
-        negative_prompt=True,
-        image_url=True,
-        image_data=True,
+        catalogue=_at_pace(catalogue, typical),
         cancel=True,
+        callbacks=Signed.TOKEN,
         recovery=recovery,
-        price_micros_per_second=PRICE_MICROS_PER_SECOND,
-        poll_seconds=0.2,
-        typical_seconds=typical,
+        reserved=RESERVED,
     )
+
+
+def _at_pace(catalogue: Catalogue, typical: float) -> Catalogue:
+    """The mock's own speed decides how long its videos take."""
+    models = {name: replace(model, typical_seconds=typical) for name, model in catalogue.models.items()}
+    return replace(catalogue, models=models)

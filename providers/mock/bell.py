@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Mapping
 
 import httpx
 
-from providers.mock.faults import Faults
-from providers.mock.state import State
+from providers.mock.dialect import Dialect, Ring
+from providers.mock.studio import Studio
 from providers.mock.work import Work
 
 RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0)
@@ -17,10 +17,11 @@ _AT_ONCE = 32
 
 
 class Bell:
-    """Rings through `client`; `run` is the one background task, `changed` tells it of new or ended work."""
+    """Rings through `client`, in each work's dialect; `run` is the one background task, `changed` tells it of new or
+    ended work."""
 
-    def __init__(self, state: State, faults: Faults, client: httpx.AsyncClient, clock: Callable[[], float]) -> None:
-        self._state, self._faults, self._client, self._clock = state, faults, client, clock
+    def __init__(self, studio: Studio, dialects: Mapping[str, Dialect], client: httpx.AsyncClient) -> None:
+        self._studio, self._dialects, self._client = studio, dialects, client
         self._ringing: set[str] = set()
         self.changed = asyncio.Event()
 
@@ -34,19 +35,19 @@ class Bell:
                     async with asyncio.timeout(wait):
                         await self.changed.wait()
 
-    async def ring(self, work: Work, event: str, status: str) -> bool:
+    async def ring(self, work: Work, event: str) -> bool:
         """POST one event, a few times if need be; True if it was answered 2xx."""
-        body = {"event_id": f"{work.id}.{event}", "id": work.id, "status": status}
+        ring = self._dialects[work.dialect].ring(self._studio, work, event)
         for pause in (*RETRY_SECONDS, None):
-            if await self._post(str(work.callback_url), body):
+            if await self._post(str(work.callback_url), ring):
                 return True
             if pause is not None:
                 await asyncio.sleep(pause)
         return False
 
     def _start_due(self, group: asyncio.TaskGroup) -> float | None:
-        now = self._clock()
-        for work in self._state.bells(_AT_ONCE * 2):
+        now = self._studio.clock()
+        for work in self._studio.state.bells(_AT_ONCE * 2):
             if work.id in self._ringing:
                 continue
             due_in = (work.ends_at or now) - now
@@ -57,17 +58,18 @@ class Bell:
         return None
 
     async def _ring_end(self, work: Work) -> None:
-        status = work.status(self._clock())
-        await self.ring(work, "ended", status)
-        if self._faults.fires("callback:twice", work.prompt, work.id):
-            await self.ring(work, "ended", status)
-        self._state.rung(work.id)
+        await self.ring(work, "ended")
+        if self._studio.faults.fires("callback:twice", work.prompt, work.id):
+            await self.ring(work, "ended")
+        self._studio.state.rung(work.id)
         self._ringing.discard(work.id)
         self.changed.set()
 
-    async def _post(self, url: str, body: dict[str, str]) -> bool:
+    async def _post(self, url: str, ring: Ring) -> bool:
         try:
-            response = await self._client.post(url, json=body, timeout=10, follow_redirects=False)
+            response = await self._client.post(
+                url, content=ring.body, headers=dict(ring.headers), timeout=10, follow_redirects=False
+            )
         except (httpx.HTTPError, httpx.InvalidURL, OSError):
             return False
         return response.is_success

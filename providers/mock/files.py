@@ -40,10 +40,15 @@ class Files:
 
     async def serve(self, request: Request) -> Response:
         """`GET /files/{id}.mp4`, with Range. Raises Refusal 403 for a wrong or expired link, 404, 416."""
-        work = self._authorised(request)
+        return await self.respond(request, self._authorised(request))
+
+    async def respond(self, request: Request, work: Work) -> Response:
+        """The file of a work, to whoever may have it. Raises Refusal 404 where there is none yet, 416."""
+        if work.status(self._clock()) != "succeeded":
+            raise Refusal(404, "not_found", "there is no such file")
         if self._faults.fires("html", work.prompt, work.id):
             return HTMLResponse(_PAGE)
-        body = await asyncio.to_thread(self._bytes_of, work)
+        body = await asyncio.to_thread(self.bytes_of, work)
         if self._faults.fires("truncated", work.prompt, work.id):
             return CutBody(body[: len(body) // 2], len(body), "video/mp4")
         start, stop = read_range(request.headers.get("range", ""), len(body))
@@ -61,14 +66,15 @@ class Files:
         if not known or int(expires) <= self._clock():
             raise Refusal(403, "link_expired", "the link is wrong or has expired")
         work = self._state.by_id(work_id)
-        if work is None or work.status(self._clock()) != "succeeded":
+        if work is None:
             raise Refusal(404, "not_found", "there is no such file")
         return work
 
     def _sign(self, work_id: str, expires: int) -> str:
         return hmac.new(self._secret, f"{work_id}:{expires}".encode(), hashlib.sha256).hexdigest()
 
-    def _bytes_of(self, work: Work) -> bytes:
+    def bytes_of(self, work: Work) -> bytes:
+        """The video; making it takes some milliseconds."""
         shape = {name: work.body[name] for name in ("seed", "duration", "aspect_ratio", "resolution")}
         return self._render(work.prompt, **shape)
 

@@ -16,6 +16,7 @@ def entry(work: Work, now: float) -> dict[str, Any]:
         "reference": work.reference,
         "prompt": work.prompt,
         "model": work.body["model"],
+        "dialect": work.dialect,
         "charged_micros": work.charged_micros,
         "refunded_micros": work.charged_micros - work.cost_micros(now),
         "state": work.status(now),

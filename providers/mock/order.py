@@ -1,28 +1,25 @@
-"""The mock's native request: what `POST /v1/videos` accepts, and what is wrong with it otherwise. Pure."""
+"""What every dialect's request comes to, and how one is refused. Pure."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from providers.base import VideoRequest
+from providers.catalogue import load_catalogue
+from providers.checks import list_price, settled
 from providers.mock.render import ASPECT_RATIOS, RESOLUTIONS
 
-PRICE_MICROS_PER_SECOND = 50_000
-MAX_PROMPT = 4000
-DURATIONS = range(1, 61)
-DEFAULT_DURATION = 8
-MODELS = ("mock-1",)
-
-_TEXTS = {"model": MODELS[0], "aspect_ratio": "16:9", "resolution": "360p", "negative_prompt": None, "reference": None}
-_ALLOWED = {"model": MODELS, "aspect_ratio": ASPECT_RATIOS, "resolution": RESOLUTIONS}
+LONGEST = 60
+USUAL_SECONDS = 8
 
 
 class Refusal(Exception):
-    """An answer other than success: HTTP status, our code, a sentence, further headers."""
+    """An answer other than success: HTTP status, our code, a sentence, further headers. A dialect puts it into its
+    own envelope."""
 
     def __init__(self, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(message)
@@ -31,91 +28,68 @@ class Refusal(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A valid request. `body` is everything in it with defaults filled in, an image's bytes replaced by their hash."""
+    """A valid request.
+
+    Args:
+        body: what is remembered of it and shown again; `duration` (seconds), `aspect_ratio`, `resolution` and `seed`
+            are what is rendered. A dialect may keep more in it. No picture's bytes.
+        body_hash: of the request as it came, for idempotency.
+        price_micros: what it costs, in micro-USD.
+        charged_endings: failures that are charged all the same (see `providers.mock.work.FAILURES`).
+    """
 
     prompt: str
     body: dict[str, Any]
     body_hash: str
     seed: int | None
-    duration: int
-    reference: str | None
-    callback_url: str | None
+    price_micros: int
+    dialect: str = "native"
+    reference: str | None = None
+    callback_url: str | None = None
+    charged_endings: frozenset[str] = frozenset()
 
 
-def read_order(raw: object) -> Order:
-    """Check a request's JSON. Raises Refusal(400) naming the field."""
-    if not isinstance(raw, dict):
-        raise _invalid("the body must be a JSON object")
-    prompt = raw.get("prompt")
-    if not isinstance(prompt, str) or not prompt.strip() or len(prompt) > MAX_PROMPT or not _writable(prompt):
-        raise _invalid(f"prompt must be a text of 1 to {MAX_PROMPT} characters")
-    body: dict[str, Any] = {"prompt": prompt, **{name: _text(raw, name) for name in _TEXTS}}
-    body["duration"] = _number(raw, "duration", DEFAULT_DURATION, DURATIONS.start, DURATIONS.stop - 1)
-    body["seed"] = _number(raw, "seed", None, 0, 2**32 - 1)
-    body["audio"] = _flag(raw, "audio")
-    body["image"] = _image(raw.get("image"))
-    body["callback_url"] = _url(raw.get("callback_url"), "callback_url")
-    canonical = json.dumps(raw, sort_keys=True).encode()
+def hash_of(raw: object) -> str:
+    """A request's fingerprint."""
+    return hashlib.sha256(json.dumps(raw, sort_keys=True).encode()).hexdigest()
+
+
+def dialect_order(
+    dialect: str,
+    raw: object,
+    asked: VideoRequest,
+    *,
+    shown: Mapping[str, Any],
+    callback_url: str | None = None,
+    reference: str | None = None,
+    charged_endings: frozenset[str] = frozenset(),
+) -> Order:
+    """An order in a provider's dialect, at the list price of its catalogue.
+
+    Args:
+        dialect: the provider's name, as its catalogue has it.
+        raw: the request as it came.
+        asked: the same in common words; a length or resolution that is missing is the model's default.
+        shown: what the dialect wants to find in `work.body` again.
+    """
+    catalogue = load_catalogue(dialect)
+    whole = settled(asked, catalogue)
+    body = {
+        **shown,
+        "model": whole.model,
+        "duration": min(whole.duration or USUAL_SECONDS, LONGEST),
+        "aspect_ratio": whole.aspect_ratio if whole.aspect_ratio in ASPECT_RATIOS else "16:9",
+        "resolution": whole.resolution if whole.resolution in RESOLUTIONS else "360p",
+        "seed": whole.seed,
+    }
     return Order(
-        prompt=prompt,
+        prompt=whole.prompt,
         body=body,
-        body_hash=hashlib.sha256(canonical).hexdigest(),
-        seed=body["seed"],
-        duration=body["duration"],
-        reference=body["reference"],
-        callback_url=body["callback_url"],
+        body_hash=hash_of(raw),
+        seed=whole.seed,
+        price_micros=list_price(asked, catalogue),
+        dialect=dialect,
+        reference=reference,
+        callback_url=callback_url,
+        charged_endings=charged_endings,
     )
-
-
-def _invalid(message: str) -> Refusal:
-    return Refusal(400, "invalid_request", message)
-
-
-def _writable(text: str) -> bool:
-    """JSON can carry half of a surrogate pair, which no database takes."""
-    return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
-
-
-def _text(raw: dict[str, Any], name: str) -> str | None:
-    value = raw.get(name)
-    value = _TEXTS[name] if value is None else value
-    if value is not None and not (isinstance(value, str) and _writable(value)):
-        raise _invalid(f"{name} must be a text")
-    if name in _ALLOWED and value not in _ALLOWED[name]:
-        raise _invalid(f"{name} must be one of {', '.join(_ALLOWED[name])}")
-    return value
-
-
-def _number(raw: dict[str, Any], name: str, default: int | None, least: int, most: int) -> int | None:
-    value = raw.get(name)
-    value = default if value is None else value
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most):
-        raise _invalid(f"{name} must be a whole number from {least} to {most}")
-    return value
-
-
-def _flag(raw: dict[str, Any], name: str) -> bool | None:
-    value = raw.get(name)
-    if not isinstance(value, bool | None):
-        raise _invalid(f"{name} must be true or false")
-    return value
-
-
-def _url(value: object, name: str) -> str | None:
-    if value is not None and not (isinstance(value, str) and value.startswith(("http://", "https://"))):
-        raise _invalid(f"{name} must be an http or https URL")
-    return value if isinstance(value, str) else None
-
-
-def _image(image: object) -> dict[str, Any] | None:
-    if image is None:
-        return None
-    if not isinstance(image, dict) or ("url" in image) == ("data_base64" in image):
-        raise _invalid("image must have either url or data_base64")
-    if "url" in image:
-        return {"url": _url(image["url"], "image.url")}
-    try:
-        data = base64.b64decode(image["data_base64"], validate=True)
-    except (binascii.Error, TypeError, ValueError) as error:
-        raise _invalid("image.data_base64 must be base64") from error
-    return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), "mime_type": image.get("mime_type")}

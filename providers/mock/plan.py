@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from providers.mock.order import PRICE_MICROS_PER_SECOND, Order
+from providers.mock.order import Order
 from providers.mock.work import FAILURES, Work
 
 TYPICAL_SECONDS = 30.0
@@ -35,8 +35,9 @@ def accept(
         ends_at=ends_at,
         ending=ending,
         cancelled_at=None,
-        charged_micros=order.duration * PRICE_MICROS_PER_SECOND,
-        refund_at=ends_at if ending in FAILURES else None,
+        charged_micros=order.price_micros,
+        refund_at=ends_at if ending in FAILURES and ending not in order.charged_endings else None,
+        dialect=order.dialect,
     )
 
 

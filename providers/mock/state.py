@@ -15,7 +15,7 @@ CREATE TABLE IF NOT EXISTS work (
     id TEXT PRIMARY KEY, prompt TEXT NOT NULL, body TEXT NOT NULL, body_hash TEXT NOT NULL,
     idempotency_key TEXT UNIQUE, reference TEXT, callback_url TEXT,
     created_at REAL NOT NULL, starts_at REAL NOT NULL, ends_at REAL, ending TEXT NOT NULL, cancelled_at REAL,
-    charged_micros INTEGER NOT NULL, refund_at REAL, rung INTEGER NOT NULL DEFAULT 0
+    charged_micros INTEGER NOT NULL, refund_at REAL, dialect TEXT NOT NULL, rung INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX IF NOT EXISTS work_reference ON work (reference) WHERE reference IS NOT NULL;
 CREATE INDEX IF NOT EXISTS work_bell ON work (ends_at)

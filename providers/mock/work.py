@@ -10,12 +10,14 @@ TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
 FAILURES = {
     "moderation": "The prompt or the result was refused by the content policy.",
     "internal": "The generation failed inside the provider; it was not charged.",
+    "final": "The generation failed, and would fail again.",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """An accepted generation. Times are Unix seconds; `ends_at` None means never; `ending` is what it will come to."""
+    """An accepted generation. Times are Unix seconds; `ends_at` None means never; `ending` is what it will come to;
+    `dialect` is the one in which it was asked for, and is told of."""
 
     id: str
     prompt: str
@@ -31,6 +33,7 @@ class Work:
     cancelled_at: float | None
     charged_micros: int
     refund_at: float | None
+    dialect: str = "native"
 
     def status(self, now: float) -> str:
         """`queued`, `running`, `succeeded`, `failed` or `cancelled` at that time."""

@@ -5,8 +5,10 @@ Nothing here makes a client: adapters are handed `Clients`. What went wrong come
 
 from providers.wire.calls import call_json
 from providers.wire.download import download
-from providers.wire.errors import error_of, retry_after
+from providers.wire.errors import error_of, looks_refused, retry_after, with_code
 from providers.wire.exchange import MAX_ANSWER, Answer, Call, Clients
+from providers.wire.jwks import KeySet
+from providers.wire.merge import merged
 from providers.wire.submit import submit_once
 
 __all__ = [
@@ -14,9 +16,13 @@ __all__ = [
     "Answer",
     "Call",
     "Clients",
+    "KeySet",
     "call_json",
     "download",
     "error_of",
+    "looks_refused",
+    "merged",
     "retry_after",
     "submit_once",
+    "with_code",
 ]

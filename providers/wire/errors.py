@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -64,6 +65,28 @@ def error_of(status: int, headers: Mapping[str, str], body: object) -> ProviderE
     return ProviderError(
         code, message or f"the provider answered {status}", provider_code=provider_code, http_status=status
     )
+
+
+def with_code(error: ProviderError, code: ErrorCode, *, billed: bool | None = None) -> ProviderError:
+    """The same error in another class of the taxonomy, for adapters that know better than the status line."""
+    return ProviderError(
+        code,
+        error.message,
+        retry_after=error.retry_after,
+        provider_code=error.provider_code,
+        http_status=error.http_status,
+        billed=billed,
+    )
+
+
+_REFUSED = re.compile(
+    r"(content|safety|usage).{0,20}polic|moderat|nsfw|sensitive content|risk control|blocked.{0,60}(safety|polic)", re.I
+)
+
+
+def looks_refused(text: str) -> bool:
+    """Whether free text speaks of moderation. The last resort, where a provider has no code for it."""
+    return _REFUSED.search(text) is not None
 
 
 def envelope(body: object) -> tuple[str | None, str | None]:

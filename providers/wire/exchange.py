@@ -32,20 +32,30 @@ class Clients:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request as a value, which pure `build_*` functions return. `json` None means: no body."""
+    """A request as a value, which pure `build_*` functions return. `json` None means: no JSON body.
+
+    `form` (texts by name) makes a multipart body, with `files` as name -> (file name, bytes, MIME type) in it.
+    """
 
     method: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
     json: Any = None
     params: Mapping[str, str] = field(default_factory=dict)
+    form: Mapping[str, str] | None = None
+    files: Mapping[str, tuple[str, bytes, str]] = field(default_factory=dict)
 
     def request(self, client: httpx.AsyncClient) -> httpx.Request:
         """The request for this client. Raises httpx.InvalidURL; TypeError and ValueError for what cannot be written."""
         headers = {"accept": "application/json", "accept-encoding": "identity", **self.headers}
-        return client.build_request(
-            self.method, self.url, headers=headers, json=self.json, params=dict(self.params) or None
-        )
+        params = dict(self.params) or None
+        if self.form is None:
+            return client.build_request(self.method, self.url, headers=headers, json=self.json, params=params)
+        parts: list[tuple[str, tuple[str | None, bytes] | tuple[str, bytes, str]]] = [
+            (name, (None, text.encode())) for name, text in self.form.items()
+        ]
+        parts += list(self.files.items())
+        return client.build_request(self.method, self.url, headers=headers, files=parts, params=params)
 
 
 @dataclass(frozen=True, slots=True)

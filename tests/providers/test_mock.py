@@ -2,56 +2,29 @@
 
 import asyncio
 import base64
-import socket
 
 import httpx
 import pytest
 
-pytest.register_assert_rewrite("tests.providers.contract")
-
-from providers.base import ErrorCode, Media, Phase, ProviderError, SubmitContext, VideoRequest  # noqa: E402
-from providers.mock.dialect import build_submit, read_found, read_status, read_submitted  # noqa: E402
-from providers.mock.serve import MockServer  # noqa: E402
-from providers.mock.server import create_mock  # noqa: E402
-from providers.registry import PROVIDERS, create_provider  # noqa: E402
-from providers.wire import Clients  # noqa: E402
-from tests.providers.contract import ProviderContract, Stage  # noqa: E402
+from providers.base import ErrorCode, Media, Phase, ProviderError, SubmitContext, VideoRequest
+from providers.mock.adapter_wire import build_submit, read_found, read_status, read_submitted
+from providers.registry import PROVIDERS, create_provider
+from providers.wire import Clients
+from tests.providers.contract import SPEED, ProviderContract, Stage
 
 pytestmark = pytest.mark.anyio
-SPEED = 600
 
 
 def stage_at(url, client, recovery="key"):
-    options = {"base_url": url, "recovery": recovery, "speed": str(SPEED)}
+    options = {"url": url, "recovery": recovery, "speed": str(SPEED)}
     return Stage(create_provider("mock", Clients(client, client, client), options), url, client)
 
 
-@pytest.fixture
-async def client():
-    async with httpx.AsyncClient(timeout=5) as client:
-        yield client
-
-
-@pytest.fixture
-async def server(client):
-    async with MockServer(create_mock(speed=SPEED, client=client)) as server:
-        yield server
-
-
-@pytest.fixture
-async def stage(server, client):
-    return stage_at(server.url, client)
-
-
-@pytest.fixture
-def closed_port_stage(client):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    return stage_at(f"http://127.0.0.1:{port}", client)
-
-
 class TestMockWithKey(ProviderContract):
-    pass
+    provider = "mock"
+
+    def options(self, url):
+        return {"url": url, "recovery": "key", "speed": str(SPEED)}
 
 
 @pytest.mark.parametrize("recovery", ["lookup", "callback", "none"])
@@ -81,7 +54,7 @@ async def test_a_callback_names_its_operation_even_after_a_dropped_submit(server
         provider = stage_at(server.url, client, "callback").provider
         await provider.submit(VideoRequest("a fox [[drop-submit]]"), SubmitContext("tok_9", url))
         head, body = await asyncio.wait_for(rung.get(), 5)
-    callback = provider.read_callback({}, body)
+    callback = await provider.read_callback({}, body, 0.0)
     assert b"/callbacks/tok_9" in head
     assert callback.event_id == f"{callback.operation_id}.ended"
     assert (await client.get(f"{server.url}/ledger")).json()["entries"][0]["id"] == callback.operation_id
@@ -155,17 +128,17 @@ def test_capabilities_follow_from_the_mode():
     assert made["key"].recovery.idempotency_seconds == 86_400
     assert made["lookup"].recovery.lookup_quiet_seconds == 2
     assert made["callback"].recovery.callback_seconds == pytest.approx(30.1)
-    assert made["key"].typical_seconds == pytest.approx(0.05)
+    assert made["key"].catalogue.models["mock-1"].typical_seconds == pytest.approx(0.05)
 
 
 @pytest.mark.parametrize(
     ("name", "options", "complaint"),
     [
         ("veo9", {}, "no provider 'veo9'"),
-        ("mock", {}, "needs base_url"),
-        ("mock", {"base_url": "x", "speeed": "1"}, "speeed"),
-        ("mock", {"base_url": "x", "speed": "fast"}, "fast"),
-        ("mock", {"base_url": "x", "recovery": "magic"}, "recovery must be"),
+        ("mock", {}, "needs url"),
+        ("mock", {"url": "x", "speeed": "1"}, "speeed"),
+        ("mock", {"url": "x", "speed": "fast"}, "fast"),
+        ("mock", {"url": "x", "recovery": "magic"}, "recovery must be"),
     ],
 )
 def test_a_wrong_configuration_is_refused_with_a_reason(name, options, complaint):

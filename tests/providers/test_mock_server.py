@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Route
 
+from providers.mock.dialects import DIALECTS
 from providers.mock.faults import FAULTS, Directive, directives
 from providers.mock.serve import MockServer
 from providers.mock.server import create_mock
@@ -280,7 +281,7 @@ async def test_a_rule_that_makes_no_sense_is_refused(api, rules):
 
 
 async def test_health_names_the_service(api):
-    assert (await api.get("/healthz")).json() == {"service": "dailies-mock", "speed": 1.0}
+    assert (await api.get("/healthz")).json() == {"service": "dailies-mock", "speed": 1.0, "dialects": list(DIALECTS)}
 
 
 class Receiver:

@@ -11,7 +11,7 @@ from schemathesis.core.failures import Failure
 from schemathesis.core.transport import Response
 from schemathesis.openapi.checks import RejectedPositiveData
 
-from providers.mock.order import DURATIONS, MAX_PROMPT, MODELS
+from providers.catalogue import load_catalogue
 from providers.mock.render import ASPECT_RATIOS, RESOLUTIONS
 
 OF_THE_MOMENT = frozenset(
@@ -27,6 +27,7 @@ OF_THE_MOMENT = frozenset(
 
 
 LANES = ("provider:mock", "*")
+MODEL = load_catalogue("mock").models["mock-1"]
 
 
 @schemathesis.hook
@@ -34,15 +35,19 @@ def before_load_schema(context: schemathesis.HookContext, raw_schema: dict[str, 
     """Narrow what may be asked to what the mock offers, so that all of it has to be taken and all else refused."""
     schemas = raw_schema["components"]["schemas"]
     asked, parameters = schemas["GenerationCreate"]["properties"], schemas["Parameters"]["properties"]
-    asked["prompt"]["maxLength"] = MAX_PROMPT
+    asked["prompt"]["maxLength"] = MODEL.max_prompt
     for members, name, values in [
         (asked, "provider", ["mock"]),
-        (asked, "model", list(MODELS)),
+        (asked, "model", [MODEL.id]),
         (parameters, "aspectRatio", list(ASPECT_RATIOS)),
         (parameters, "resolution", list(RESOLUTIONS)),
     ]:
         members[name] = {"enum": [*values, None]}
-    parameters["duration"] = {"type": ["integer", "null"], "minimum": DURATIONS[0], "maximum": DURATIONS[-1]}
+    parameters["duration"] = {
+        "type": ["integer", "null"],
+        "minimum": MODEL.durations[0],
+        "maximum": MODEL.durations[-1],
+    }
     for name in ("Pause", "Resume"):
         schemas[name]["properties"]["lane"] = {"enum": [*LANES, None]}
     _many = schemas["GenerationRequest"]["anyOf"][1]

@@ -16,6 +16,7 @@ STATUS: dict[str, int] = {
     "invalid_request": 422,
     "unsupported_parameters": 422,
     "unknown_provider": 422,
+    "provider_not_configured": 422,
     "webhook_not_allowed": 422,
     "body_too_large": 413,
     "unsupported_media_type": 415,

@@ -77,6 +77,7 @@ CREATE = Operation(
         *WRITES,
         "unsupported_parameters",
         "unknown_provider",
+        "provider_not_configured",
         "webhook_not_allowed",
         "gone",
         "idempotency_conflict",

@@ -22,18 +22,23 @@ async def provider_checks(settings: Settings, outbound: Outbound) -> list[Check]
     except SettingsError as error:
         return [failure("provider", str(error), "set PROVIDER and what that provider needs")]
     if settings.provider != "mock":
-        return [ok("provider", f"{name} has its key") for name in made]
-    found = await _look(outbound, f"{settings.mock_url.rstrip('/')}/healthz")
+        lacking = made.lacking.get(settings.provider or "")
+        found = [ok("provider", f"{name} has its key") for name in made.ready]
+        if lacking:
+            needed = " and ".join(lacking)
+            found.append(failure("provider", f"PROVIDER={settings.provider} lacks {needed}", f"set {needed}"))
+        return found
+    answer = await _look(outbound, f"{settings.mock_url.rstrip('/')}/healthz")
     at = f"MOCK_URL={settings.mock_url}"
-    if isinstance(found, httpx.Response):
-        if _member(found, "service") == SERVICE:
+    if isinstance(answer, httpx.Response):
+        if _member(answer, "service") == SERVICE:
             return [ok("provider", f"the mock answers at {settings.mock_url}: test pictures, nothing is charged")]
         return [
             failure("provider", f"{at} is held by a program that is no mock provider", "stop it, or change MOCK_URL")
         ]
     if is_loopback(settings.mock_url):
         return [warning("provider", f"no mock answers at {at}", "`dailies serve` starts it, or `dailies mock`")]
-    return [failure("provider", f"{at} does not answer: {found}", "start `dailies mock` there, or correct MOCK_URL")]
+    return [failure("provider", f"{at} does not answer: {answer}", "start `dailies mock` there, or correct MOCK_URL")]
 
 
 async def public_checks(settings: Settings, outbound: Outbound) -> list[Check]:

@@ -108,7 +108,6 @@ async def test_every_bad_member_is_told_at_once(house):
 async def test_what_only_the_settings_forbid_is_told_at_once_too(house):
     body = {
         "prompt": "x" * 4001,
-        "model": "mock-9",
         "parameters": {
             "duration": 61,
             "aspectRatio": "2:1",
@@ -120,7 +119,6 @@ async def test_what_only_the_settings_forbid_is_told_at_once_too(house):
     errors = await refused(house, body)
     assert set(errors) == {
         "/prompt",
-        "/model",
         "/parameters/duration",
         "/parameters/aspectRatio",
         "/parameters/resolution",
@@ -128,10 +126,20 @@ async def test_what_only_the_settings_forbid_is_told_at_once_too(house):
         "/webhook/url",
         "/webhook/events",
     }
-    assert errors["/model"]["allowed"] == ["mock-1"]
     assert "16:9" in errors["/parameters/aspectRatio"]["allowed"]
     assert errors["/parameters/duration"]["allowed"][-1] == 60
     assert "generation.completed" in errors["/webhook/events"]["allowed"]
+
+
+async def test_a_model_that_was_shut_down_is_refused_with_its_successor(house):
+    errors = await refused(house, {"prompt": "x", "model": "mock-0"}, code="unsupported_parameters")
+    assert errors["/model"]["allowed"] == ["mock-1"]
+    assert "2026-10-01" in errors["/model"]["detail"]
+
+
+async def test_a_provider_without_its_key_is_refused_naming_the_setting(house):
+    errors = await refused(house, {"prompt": "x", "provider": "fal"}, code="provider_not_configured")
+    assert "FAL_API_KEY" in errors["/provider"]["detail"]
 
 
 async def test_an_unknown_provider_is_answered_with_those_that_exist(house):

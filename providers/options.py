@@ -1,0 +1,21 @@
+"""A provider's options (addresses, keys, modes) as texts, from wherever the application keeps its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class NotConfigured(ValueError):
+    """A provider cannot be used, because options that it needs are not given; `missing` names them."""
+
+    def __init__(self, provider: str, *missing: str) -> None:
+        super().__init__(f"{provider} needs {' and '.join(missing)}")
+        self.missing = missing
+
+
+def required(provider: str, options: Mapping[str, str], *names: str) -> list[str]:
+    """The values of options that must be given. Raises NotConfigured naming all that are not."""
+    missing = [name for name in names if not options.get(name)]
+    if missing:
+        raise NotConfigured(provider, *missing)
+    return [options[name] for name in names]
