@@ -7,7 +7,7 @@ create what is declared here; a test compares the two.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from sqlalchemy import BigInteger, CheckConstraint, Index, Integer, Text, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
@@ -29,12 +29,27 @@ def _big(*, default: int = 0) -> int:
     return Field(default=default, sa_type=BigInteger, nullable=False)  # type: ignore[no-any-return]
 
 
+def _added(default: str, kind: type = BigInteger) -> Any:
+    """A column that a later migration added: its default is in the database, for the code that came before it."""
+    return Field(
+        default=default if kind is Text else int(default),
+        sa_type=kind,
+        nullable=False,
+        sa_column_kwargs={"server_default": text(f"'{default}'")},
+    )
+
+
 def _opt_big() -> int | None:
     return Field(default=None, sa_type=BigInteger, nullable=True)  # type: ignore[no-any-return]
 
 
 class Generation(SQLModel, table=True):
-    """What a client asked for, and what came of it."""
+    """What a client asked for, and what came of it.
+
+    `provider`, `model`, `extra` and `estimate_micros` are those of the candidate whose turn it is: `chain` lists all of
+    them ([] where there is only one), and `candidate` says which. `reserved_micros` is what admission set aside for it
+    and no submission has taken over yet. `duration` is the length that is asked for, in seconds.
+    """
 
     __tablename__ = "generation"
     __table_args__: ClassVar[_Args] = (
@@ -56,6 +71,24 @@ class Generation(SQLModel, table=True):
             sqlite_where=text("input_key IS NOT NULL AND finished_at IS NOT NULL"),
         ),
         Index(
+            "generation_pace",
+            "provider",
+            "model",
+            "duration",
+            "generated_at",
+            postgresql_where=text("generated_at IS NOT NULL"),
+            sqlite_where=text("generated_at IS NOT NULL"),
+        ),
+        Index(
+            "generation_reserved",
+            "provider",
+            "tenant_id",
+            "user_id",
+            "reserved_micros",
+            postgresql_where=text("reserved_micros > 0"),
+            sqlite_where=text("reserved_micros > 0"),
+        ),
+        Index(
             "generation_finished",
             "finished_at",
             postgresql_where=text("finished_at IS NOT NULL"),
@@ -74,6 +107,13 @@ class Generation(SQLModel, table=True):
     labels: str = _text()
     provider: str = _text()
     model: str | None = _opt_text()
+    extra: str = _added("{}", Text)
+    chain: str = _added("[]", Text)
+    candidate: int = _added("0", Integer)
+    duration: int | None = None
+    estimate_micros: int = _added("0")
+    reserved_micros: int = _added("0")
+    warnings: str | None = _opt_text()
     priority: int = Field(default=5)
     status: str = _text()
     stage: str | None = _opt_text()
@@ -84,6 +124,9 @@ class Generation(SQLModel, table=True):
     input_key: str | None = _opt_text()
     input_sha256: str | None = _opt_text()
     input_type: str | None = _opt_text()
+    last_input_key: str | None = _opt_text()
+    last_input_sha256: str | None = _opt_text()
+    last_input_type: str | None = _opt_text()
     video_key: str | None = _opt_text()
     video_bytes: int | None = _opt_big()
     video_sha256: str | None = _opt_text()
@@ -111,7 +154,10 @@ class Generation(SQLModel, table=True):
 
 
 class Job(SQLModel, table=True):
-    """A row of the queue: whose turn is next, when, and who holds it. Kept under 300 bytes."""
+    """A row of the queue: whose turn is next, when, and who holds it. Kept under 300 bytes.
+
+    `fallback` is 1 while another provider could be asked instead.
+    """
 
     __tablename__ = "job"
     __table_args__: ClassVar[_Args] = (
@@ -124,6 +170,14 @@ class Job(SQLModel, table=True):
             "id",
             postgresql_where=text("status = 'waiting'"),
             sqlite_where=text("status = 'waiting'"),
+        ),
+        Index(
+            "job_fallback",
+            "lane",
+            "sort_at",
+            "id",
+            postgresql_where=text("status = 'waiting' AND fallback = 1"),
+            sqlite_where=text("status = 'waiting' AND fallback = 1"),
         ),
         Index(
             "job_pending",
@@ -168,13 +222,17 @@ class Job(SQLModel, table=True):
     fence: int = _big()
     wake_seq: int = _big()
     cancel_requested: int = Field(default=0)
+    fallback: int = _added("0", Integer)
     locked_by: str | None = _opt_text()
     locked_until: int | None = _opt_big()
     finished_at: int | None = _opt_big()
 
 
 class Lane(SQLModel, table=True):
-    """A road to one provider or endpoint: how many may be under way, and whether it is closed for now."""
+    """A road to one provider or endpoint: how many may be under way, and whether it is closed for now.
+
+    `probing` is 1 after the provider itself had it closed: one submission at a time, until one is answered well.
+    """
 
     __tablename__ = "lane"
 
@@ -183,6 +241,7 @@ class Lane(SQLModel, table=True):
     paused_until: int | None = _opt_big()
     paused_reason: str | None = _opt_text()
     unknown_streak: int = Field(default=0)
+    probing: int = _added("0", Integer)
 
 
 class Submission(SQLModel, table=True):
@@ -202,11 +261,20 @@ class Submission(SQLModel, table=True):
             sqlite_where=text("outcome IN ('intended', 'accepted', 'unknown')"),
         ),
         Index("submission_generation", "generation_id", "id"),
+        Index("submission_provider", "provider", "intended_at"),
+        Index("submission_user", "tenant_id", "user_id", "intended_at"),
+        Index(
+            "submission_unknown",
+            "intended_at",
+            postgresql_where=text("outcome = 'unknown'"),
+            sqlite_where=text("outcome = 'unknown'"),
+        ),
     )
 
     id: str = _text(primary_key=True)
     generation_id: str = _text()
     tenant_id: str = _text()
+    user_id: str | None = _opt_text()
     run: int = Field(default=1)
     provider: str = _text()
     model: str | None = _opt_text()
