@@ -22,6 +22,7 @@ A catalogue is data with a date. Its form::
     [retired."fox-1"]
     on = "2026-10-22"
     successor = "fox-2"
+    [native]                             # the adapter's own: facts that only its provider has words for
 """
 
 from __future__ import annotations
@@ -37,19 +38,30 @@ from typing import Any
 from providers.base import Audio, Catalogue, Model, Retired
 
 _MICROS = 1_000_000
+_DOCUMENT_KEYS = {"date", "default_model", "poll_seconds", "play_money", "defaults", "models", "retired", "native"}
 _MODEL_KEYS = {field.name for field in fields(Model)} - {"id"}
 
 
 @cache
 def load_catalogue(provider: str) -> Catalogue:
     """The catalogue of a provider. Raises ValueError, naming the place, when the file is wrong."""
-    text = files("providers").joinpath("catalogues", f"{provider}.toml").read_text("utf-8")
-    return read_catalogue(tomllib.loads(text))
+    return read_catalogue(_document(provider))
+
+
+@cache
+def load_native(provider: str) -> Mapping[str, Any]:
+    """The table `native` of a provider's catalogue, as it stands there: for its adapter alone."""
+    native: Mapping[str, Any] = _document(provider).get("native", {})
+    return native
+
+
+def _document(provider: str) -> Mapping[str, Any]:
+    return tomllib.loads(files("providers").joinpath("catalogues", f"{provider}.toml").read_text("utf-8"))
 
 
 def read_catalogue(document: Mapping[str, Any]) -> Catalogue:
     """A catalogue from a parsed file. Raises ValueError, naming the place, for anything that is missing or unknown."""
-    unknown = set(document) - {"date", "default_model", "poll_seconds", "play_money", "defaults", "models", "retired"}
+    unknown = set(document) - _DOCUMENT_KEYS
     if unknown:
         raise ValueError(f"a catalogue does not know {', '.join(sorted(unknown))}")
     defaults = document.get("defaults", {})
