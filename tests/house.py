@@ -21,6 +21,7 @@ from pipeline.server import HttpServer
 from providers.mock.serve import MockServer
 from providers.mock.server import create_mock
 from tests.contract import conforms
+from tests.everyone import hasten
 from webhooks.receiver import Received, create_receiver
 
 FAST = {
@@ -103,8 +104,16 @@ async def eventually(look: Callable[[], Any], good: Callable[[Any], bool], secon
 
 
 @asynccontextmanager
-async def open_house(folder: Path, *, work: bool = True, speed: float = 100.0, **values: Any) -> AsyncIterator[House]:
-    """Everything started; with `work` False no worker runs."""
+async def open_house(
+    folder: Path,
+    *,
+    work: bool = True,
+    speed: float = 100.0,
+    everyone: Callable[[str], dict[str, Any]] | None = None,
+    **values: Any,
+) -> AsyncIterator[House]:
+    """Everything started; with `work` False no worker runs. `everyone` makes settings from the mock's address, with
+    which every provider can be asked (`tests.everyone`)."""
     folder.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
         ringing = await stack.enter_async_context(httpx.AsyncClient())
@@ -123,9 +132,12 @@ async def open_house(folder: Path, *, work: bool = True, speed: float = 100.0, *
             folder,
             **{"mock_url": mock.url, "mock_speed": speed, "webhook_url": f"http://127.0.0.1:{hook.port}/hook"}
             | {"port": free_port()}
+            | (everyone(mock.url) if everyone else {})
             | values,
         )
         plant = await stack.enter_async_context(open_plant(settings))
+        if everyone:
+            hasten(plant, speed)
         secrets[:] = plant.secrets.webhook
         app = make_api(plant)
         server = await stack.enter_async_context(HttpServer(app, "127.0.0.1", settings.port))

@@ -23,6 +23,7 @@ import httpx
 from pipeline import telemetry
 from pipeline.app import Plant, make_worker, open_plant, run_until
 from pipeline.config import Settings
+from tests.everyone import hasten
 
 NAMES = {"submit": "intent", "Runner._record": "record", "Worker._look": "claim"}
 """What the commits are, by the function that hands them in."""
@@ -73,11 +74,13 @@ async def work(order: dict[str, Any]) -> list[str]:
     settings = Settings(_env_file=None, **order["settings"])  # type: ignore[call-arg]
     boundaries = Boundaries(order.get("kill"))
     async with open_plant(settings) as plant:
+        if order.get("speed"):
+            hasten(plant, order["speed"])
         watch(plant, boundaries)
         stop = asyncio.Event()
         worker = asyncio.create_task(run_until(make_worker(plant), stop))
         deadline = time.monotonic() + order.get("seconds", 20)
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and not (order.get("until_held") and await held(plant)):
             open_jobs = await plant.db.read(lambda tx: tx.value("SELECT count(*) FROM job WHERE finished_at IS NULL"))
             if open_jobs == 0:
                 break
@@ -85,6 +88,17 @@ async def work(order: dict[str, Any]) -> list[str]:
         stop.set()
         await worker
     return boundaries.seen
+
+
+async def held(plant: Plant) -> bool:
+    """Whether all that is left is held, and has been for a second."""
+    stages = await plant.db.read(
+        lambda tx: tx.all(
+            "SELECT stage FROM generation WHERE finished_at IS NULL AND NOT (stage = 'held' AND updated_at < :since)",
+            {"since": tx.now - 1000},
+        )
+    )
+    return not stages
 
 
 def child(order: dict[str, Any], report: Path) -> None:
