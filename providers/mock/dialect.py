@@ -37,3 +37,8 @@ class Dialect:
     routes: Callable[[Studio], Sequence[BaseRoute]]
     refuse: Callable[[Request, Refusal], Response]
     ring: Callable[[Studio, Work, str], Ring]
+
+
+def silent(_studio: Studio, work: Work, _event: str) -> Ring:
+    """The `ring` of a provider that offers no callbacks: never asked, since no order has a `callback_url`."""
+    raise LookupError(f"{work.dialect} rings nobody")

@@ -22,8 +22,10 @@ async def call_json(
     call: Call,
     *,
     read_error: ReadError = error_of,
+    empty: bool = False,
     attempts: int = 3,
     deadline: float = 30.0,
+    inline: frozenset[str] = frozenset(),
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     clock: Callable[[], float] = time.time,
 ) -> Answer:
@@ -32,7 +34,9 @@ async def call_json(
     A blip is no answer at all, or 502, 503, 504 that do not ask for a longer wait; two waits of at most 2 s are made.
 
     Args:
+        empty: whether a 204, which has no body, is as good.
         deadline: seconds for each attempt, however the answer trickles.
+        inline: members whose strings may hold whole files; they are passed over (see `providers.wire.sieve`).
         sleep: waits so many seconds.
 
     Raises:
@@ -41,7 +45,7 @@ async def call_json(
     """
 
     async def attempt() -> Answer:
-        return await _attempt(client, call, read_error, deadline, clock)
+        return await _attempt(client, call, read_error, empty, deadline, clock)
 
     retrying = AsyncRetrying(
         retry=retry_if_exception(_is_blip),
@@ -54,7 +58,12 @@ async def call_json(
 
 
 async def _attempt(
-    client: httpx.AsyncClient, call: Call, read_error: ReadError, deadline: float, clock: Callable[[], float]
+    client: httpx.AsyncClient,
+    call: Call,
+    read_error: ReadError,
+    empty: bool,
+    deadline: float,
+    clock: Callable[[], float],
 ) -> Answer:
     try:
         async with asyncio.timeout(deadline):
@@ -65,7 +74,7 @@ async def _attempt(
         raise ProviderError(ErrorCode.TRANSIENT, f"no answer: {type(error).__name__}") from error
     if not 200 <= answer.status < 300:
         raise read_failure(answer, read_error, clock())
-    if not isinstance(answer.json_or_none(), dict):
+    if not (empty and answer.status == 204) and not isinstance(answer.json_or_none(), dict):
         raise ProviderError(ErrorCode.UNREADABLE, "the answer is not a JSON object", http_status=answer.status)
     return answer
 

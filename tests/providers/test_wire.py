@@ -255,6 +255,14 @@ async def test_an_answer_that_is_no_object_is_unreadable(client, body):
     assert (outcome.code, outcome.retryable, requests) == (ErrorCode.UNREADABLE, True, 1)
 
 
+async def test_a_204_is_good_only_where_no_body_is_expected(client):
+    nothing, _, _ = await called(client, answer(204), empty=True)
+    assert (nothing.status, nothing.content) == (204, b"")
+    for answers, options in ((answer(204), {}), (answer(200), {"empty": True})):
+        error, _, _ = await called(client, answers, **options)
+        assert error.code is ErrorCode.UNREADABLE
+
+
 async def test_a_hanging_call_ends_at_its_deadline(client):
     outcome, _, requests = await called(client, "hang", deadline=0.05, attempts=2)
     assert (outcome.code, requests) == (ErrorCode.TRANSIENT, 2)
