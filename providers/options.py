@@ -19,3 +19,18 @@ def required(provider: str, options: Mapping[str, str], *names: str) -> list[str
     if missing:
         raise NotConfigured(provider, *missing)
     return [options[name] for name in names]
+
+
+def only(provider: str, options: Mapping[str, str], *names: str) -> None:
+    """Raises ValueError naming options that the provider does not have."""
+    unknown = set(options) - set(names)
+    if unknown:
+        raise ValueError(f"{provider} does not know {', '.join(sorted(unknown))}")
+
+
+def address(provider: str, options: Mapping[str, str], name: str, default: str) -> str:
+    """The option's URL, or the default, without a slash at its end. Raises ValueError for what is no http(s) URL."""
+    url = (options.get(name) or default).rstrip("/")
+    if not url.startswith(("http://", "https://")) or not url.isprintable() or " " in url:
+        raise ValueError(f"{provider}'s {name} must be an http or https address")
+    return url

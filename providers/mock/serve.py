@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -26,10 +27,19 @@ class MockServer:
         app: from `create_mock`; its lifespan is run here.
         host, port: where to listen; port 0 takes a free one.
         grace: seconds that requests under way are given at the stop before they are cut.
+        certificate: a PEM file with key and chain, for clients that speak https only.
     """
 
-    def __init__(self, app: Starlette, *, host: str = "127.0.0.1", port: int = 0, grace: float = 0.2) -> None:
-        self._app, self._address, self._grace = app, (host, port), grace
+    def __init__(
+        self,
+        app: Starlette,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        grace: float = 0.2,
+        certificate: Path | None = None,
+    ) -> None:
+        self._app, self._address, self._grace, self._certificate = app, (host, port), grace, certificate
         self._stopping = False
         self._resources = contextlib.AsyncExitStack()
         self.url = ""
@@ -50,6 +60,7 @@ class MockServer:
             proxy_headers=False,
             server_header=False,
             date_header=False,
+            ssl_certfile=self._certificate,
         )
         config.load()
         self._server = Server(config)
@@ -60,7 +71,8 @@ class MockServer:
             await self._resources.enter_async_context(self._app.router.lifespan_context(self._app))
             await self._server.startup(sockets=[listener])
             opened.pop_all()
-        self.url = f"http://[{host}]:{port}" if family is socket.AF_INET6 else f"http://{host}:{port}"
+        scheme = "https" if self._certificate else "http"
+        self.url = f"{scheme}://[{host}]:{port}" if family is socket.AF_INET6 else f"{scheme}://{host}:{port}"
 
     async def stop(self) -> None:
         """Stop listening, give requests under way their grace, cut the rest, and close the app."""
