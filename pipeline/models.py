@@ -48,7 +48,8 @@ class Generation(SQLModel, table=True):
 
     `provider`, `model`, `extra` and `estimate_micros` are those of the candidate whose turn it is: `chain` lists all of
     them ([] where there is only one), and `candidate` says which. `reserved_micros` is what admission set aside for it
-    and no submission has taken over yet. `duration` is the length that is asked for, in seconds.
+    and no submission has taken over yet. `duration` is the length that is asked for, in seconds. `billed` is what is
+    known of the charge once it has ended, or is about to: yes, no or unknown.
     """
 
     __tablename__ = "generation"
@@ -114,6 +115,7 @@ class Generation(SQLModel, table=True):
     estimate_micros: int = _added("0")
     reserved_micros: int = _added("0")
     warnings: str | None = _opt_text()
+    billed: str | None = _opt_text()
     priority: int = Field(default=5)
     status: str = _text()
     stage: str | None = _opt_text()

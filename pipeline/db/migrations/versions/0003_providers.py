@@ -29,7 +29,7 @@ def upgrade() -> None:
     op.add_column("generation", sa.Column("duration", sa.Integer(), nullable=True))
     for name in ("estimate_micros", "reserved_micros"):
         op.add_column("generation", sa.Column(name, sa.BigInteger(), nullable=False, server_default="0"))
-    for name in ("warnings", "last_input_key", "last_input_sha256", "last_input_type"):
+    for name in ("warnings", "billed", "last_input_key", "last_input_sha256", "last_input_type"):
         op.add_column("generation", sa.Column(name, sa.Text(), nullable=True))
     op.add_column("job", sa.Column("fallback", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("lane", sa.Column("probing", sa.Integer(), nullable=False, server_default="0"))
