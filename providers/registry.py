@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from providers.base import Provider
 from providers.mock.adapter import MockProvider
+from providers.openrouter import OpenRouter
 from providers.wire import Clients
 
 Factory = Callable[[Clients, Mapping[str, str]], Provider]
@@ -15,6 +16,7 @@ Factory = Callable[[Clients, Mapping[str, str]], Provider]
 PROVIDERS: Mapping[str, Factory] = MappingProxyType(
     {
         "mock": MockProvider.from_options,
+        "openrouter": OpenRouter.from_options,
     }
 )
 

@@ -4,6 +4,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from providers.mock.dialect import Dialect
-from providers.mock.dialects import native
+from providers.mock.dialects import native, openrouter
 
-DIALECTS: Mapping[str, Dialect] = MappingProxyType({each.name: each for each in (native.DIALECT,)})
+_ALL = (
+    native.DIALECT,
+    openrouter.DIALECT,
+)
+
+DIALECTS: Mapping[str, Dialect] = MappingProxyType({each.name: each for each in _ALL})
