@@ -45,7 +45,7 @@ async def call_json(
     """
 
     async def attempt() -> Answer:
-        return await _attempt(client, call, read_error, empty, deadline, clock)
+        return await _attempt(client, call, read_error, empty, deadline, inline, clock)
 
     retrying = AsyncRetrying(
         retry=retry_if_exception(_is_blip),
@@ -63,11 +63,12 @@ async def _attempt(
     read_error: ReadError,
     empty: bool,
     deadline: float,
+    inline: frozenset[str],
     clock: Callable[[], float],
 ) -> Answer:
     try:
         async with asyncio.timeout(deadline):
-            answer = await exchange(client, call.request(client))
+            answer = await exchange(client, call.request(client), inline=inline)
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
         raise ProviderError(ErrorCode.INVALID_REQUEST, f"not an address: {type(error).__name__}") from error
     except (httpx.HTTPError, OSError) as error:

@@ -11,8 +11,13 @@ from typing import Any
 
 import httpx
 
+from providers.wire.sieve import Sieve
+
 MAX_ANSWER = 1 << 20
+MAX_INLINE = 1 << 29
+"""Bytes of an answer that may hold a file: base64 of 15 s in 4K is some 150 MB."""
 _GZIP_OR_ZLIB = 47
+_PLAIN = frozenset({"", "identity"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +39,8 @@ class Clients:
 class Call:
     """A request as a value, which pure `build_*` functions return. `json` None means: no JSON body.
 
-    `form` (texts by name) makes a multipart body, with `files` as name -> (file name, bytes, MIME type) in it.
+    `form` (texts by name) makes a multipart body, with `files` as name -> (file name, bytes, MIME type) in it;
+    `urlencoded` makes the body of a plain HTML form.
     """
 
     method: str
@@ -44,11 +50,16 @@ class Call:
     params: Mapping[str, str] = field(default_factory=dict)
     form: Mapping[str, str] | None = None
     files: Mapping[str, tuple[str, bytes, str]] = field(default_factory=dict)
+    urlencoded: Mapping[str, str] | None = None
 
     def request(self, client: httpx.AsyncClient) -> httpx.Request:
         """The request for this client. Raises httpx.InvalidURL; TypeError and ValueError for what cannot be written."""
         headers = {"accept": "application/json", "accept-encoding": "identity", **self.headers}
         params = dict(self.params) or None
+        if self.urlencoded is not None:
+            return client.build_request(
+                self.method, self.url, headers=headers, data=dict(self.urlencoded), params=params
+            )
         if self.form is None:
             return client.build_request(self.method, self.url, headers=headers, json=self.json, params=params)
         parts: list[tuple[str, tuple[str | None, bytes] | tuple[str, bytes, str]]] = [
@@ -91,31 +102,42 @@ class Answer:
             return None
 
 
-async def exchange(client: httpx.AsyncClient, request: httpx.Request) -> Answer:
-    """Send once, follow nothing, read at most MAX_ANSWER bytes. Raises httpx.HTTPError when no status line came."""
+async def exchange(
+    client: httpx.AsyncClient, request: httpx.Request, *, inline: frozenset[str] = frozenset()
+) -> Answer:
+    """Send once, follow nothing, read at most MAX_ANSWER bytes. Raises httpx.HTTPError when no status line came.
+
+    The strings of the members named by `inline` count only up to MAX_INLINE: see `providers.wire.sieve`.
+    """
     response = await client.send(request, stream=True, follow_redirects=False)
     try:
-        content = await _read(response)
+        content = await read_body(response, inline)
     finally:
         with contextlib.suppress(httpx.HTTPError):
             await response.aclose()
     return Answer(response.status_code, response.headers, content)
 
 
-async def _read(response: httpx.Response) -> bytes | None:
-    body = bytearray()
+async def read_body(response: httpx.Response, inline: frozenset[str] = frozenset()) -> bytes | None:
+    """The body, unpacked and without the strings of `inline`; None when it was cut, is too long or cannot be
+    unpacked."""
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    sieve = Sieve(inline) if inline and encoding in _PLAIN else None
+    body, received = bytearray(), 0
     try:
         async for chunk in response.aiter_raw():
-            body += chunk
-            if len(body) > MAX_ANSWER:
+            received += len(chunk)
+            body += sieve.feed(chunk) if sieve else chunk
+            if len(body) > MAX_ANSWER or received > MAX_INLINE:
                 return None
-        return _unpack(bytes(body), response.headers.get("content-encoding", "identity").strip().lower())
+        unpacked = _unpack(bytes(body), encoding)
     except (httpx.HTTPError, zlib.error):
         return None
+    return Sieve(inline).feed(unpacked) if inline and unpacked and sieve is None else unpacked
 
 
 def _unpack(body: bytes, encoding: str) -> bytes | None:
-    if encoding in {"", "identity"}:
+    if encoding in _PLAIN:
         return body
     if encoding not in {"gzip", "deflate"}:
         return None
