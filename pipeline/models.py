@@ -158,7 +158,8 @@ class Generation(SQLModel, table=True):
 class Job(SQLModel, table=True):
     """A row of the queue: whose turn is next, when, and who holds it. Kept under 300 bytes.
 
-    `fallback` is 1 while another provider could be asked instead.
+    `fallback` is 1 while another provider could be asked instead. `unfunded` is the day (since 1970, UTC) on which
+    admission found no money left for it; 1 after there was some again, 0 if there always was.
     """
 
     __tablename__ = "job"
@@ -170,6 +171,7 @@ class Job(SQLModel, table=True):
             "lane",
             "sort_at",
             "id",
+            "unfunded",
             postgresql_where=text("status = 'waiting'"),
             sqlite_where=text("status = 'waiting'"),
         ),
@@ -225,6 +227,7 @@ class Job(SQLModel, table=True):
     wake_seq: int = _big()
     cancel_requested: int = Field(default=0)
     fallback: int = _added("0", Integer)
+    unfunded: int = _added("0", Integer)
     locked_by: str | None = _opt_text()
     locked_until: int | None = _opt_big()
     finished_at: int | None = _opt_big()

@@ -17,6 +17,7 @@ PARTIAL = {
         ["provider", "tenant_id", "user_id", "reserved_micros"],
         "reserved_micros > 0",
     ),
+    "job_waiting": ("job", ["lane", "sort_at", "id", "unfunded"], "status = 'waiting'"),
     "job_fallback": ("job", ["lane", "sort_at", "id"], "status = 'waiting' AND fallback = 1"),
     "submission_unknown": ("submission", ["intended_at"], "outcome = 'unknown'"),
 }
@@ -31,9 +32,11 @@ def upgrade() -> None:
         op.add_column("generation", sa.Column(name, sa.BigInteger(), nullable=False, server_default="0"))
     for name in ("warnings", "billed", "last_input_key", "last_input_sha256", "last_input_type"):
         op.add_column("generation", sa.Column(name, sa.Text(), nullable=True))
-    op.add_column("job", sa.Column("fallback", sa.Integer(), nullable=False, server_default="0"))
+    for name in ("fallback", "unfunded"):
+        op.add_column("job", sa.Column(name, sa.Integer(), nullable=False, server_default="0"))
     op.add_column("lane", sa.Column("probing", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("submission", sa.Column("user_id", sa.Text(), nullable=True))
+    op.drop_index("job_waiting", "job")
     for index, (table, columns, condition) in PARTIAL.items():
         where = sa.text(condition)
         op.create_index(index, table, columns, postgresql_where=where, sqlite_where=where)
