@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from starlette.applications import Starlette
 
 from pipeline import __version__, credentials
+from pipeline.admission import Bounds, provider_lane
 from pipeline.api import Broadcaster, KeyRing, Service, create_api
 from pipeline.clock import Clock
 from pipeline.config import LOOPBACK_HOSTS, Settings, SettingsError
@@ -38,6 +39,7 @@ from pipeline.wake import Doorbell
 from pipeline.worker import Identity, Limits, Worker
 from pipeline.workflow import Parts, Policies, Workflow
 from providers.base import Provider
+from providers.catalogue import load_catalogue
 from providers.options import NotConfigured
 from providers.registry import PROVIDERS, create_provider
 from providers.wire import Clients
@@ -98,6 +100,22 @@ def make_providers(settings: Settings, clients: Clients) -> Providers:
     return made
 
 
+def make_fallback(settings: Settings) -> tuple[tuple[str, str | None], ...]:
+    """Who is asked after PROVIDER: (provider, model). Raises SettingsError."""
+    found = []
+    for entry in settings.fallback:
+        name, _, model = entry.partition(":")
+        if name not in PROVIDERS:
+            raise SettingsError(f"FALLBACK: there is no provider {name!r}; known are {', '.join(PROVIDERS)}")
+        retired = load_catalogue(name).retired.get(model)
+        if retired is not None:
+            raise SettingsError(
+                f"FALLBACK: {name} shut {model} down on {retired.on}; its successor is {retired.successor}"
+            )
+        found.append((name, model or None))
+    return tuple(found)
+
+
 @asynccontextmanager
 async def open_plant(settings: Settings) -> AsyncIterator[Plant]:
     """Everything that a process needs, and its orderly end. Raises SettingsError, DatabaseError or SchemaBehind."""
@@ -107,6 +125,8 @@ async def open_plant(settings: Settings) -> AsyncIterator[Plant]:
     except ValueError as error:
         raise SettingsError(f"WEBHOOK_EVENTS: {error}") from None
     check_webhook_url(settings)
+    make_fallback(settings)
+    make_bounds(settings)
     async with AsyncExitStack() as stack:
         plant = _build(settings, secrets, stack)
         await _start(plant, stack)
@@ -227,11 +247,12 @@ def make_api(plant: Plant) -> Starlette:
             wake=plant.doorbell.ring,
             api_keys=plain(settings.api_key),
             default_provider=settings.provider or MOCK,
+            fallback=make_fallback(settings),
             webhook_hosts=frozenset(host.lower() for host in settings.webhook_hosts),
             events=frozenset(EventType),
             max_body_bytes=settings.max_body_bytes,
             max_image_bytes=settings.max_image_bytes,
-            max_in_flight=settings.max_in_flight,
+            bounds=make_bounds(settings),
             keys=KeyRing(
                 lambda hashes: plant.db.read(lambda tx: credentials.live(tx, hashes)),
                 lambda: plant.db.read(credentials.exists),
@@ -254,6 +275,7 @@ def make_workflow(plant: Plant) -> Workflow:
             spool=plant.spool,
             outbox=plant.outbox,
             policies=make_policies(settings),
+            bounds=make_bounds(settings),
             clock=plant.clock,
             uniform=random.random,
             random=os.urandom,
@@ -262,6 +284,26 @@ def make_workflow(plant: Plant) -> Workflow:
             max_image_bytes=settings.max_image_bytes,
         )
     )
+
+
+def make_bounds(settings: Settings) -> Bounds:
+    """How much of each provider may be under way. Raises SettingsError."""
+    return Bounds(
+        settings.max_in_flight,
+        _by_lane("PROVIDER_MAX_IN_FLIGHT", settings.provider_max_in_flight),
+        _by_lane("REQUESTS_PER_MINUTE", settings.requests_per_minute),
+        settings.generation_timeout,
+    )
+
+
+def _by_lane(setting: str, entries: Sequence[str]) -> dict[str, int]:
+    numbers = {}
+    for entry in entries:
+        name, _, number = entry.partition(":")
+        if name not in PROVIDERS:
+            raise SettingsError(f"{setting}: there is no provider {name!r}; known are {', '.join(PROVIDERS)}")
+        numbers[provider_lane(name)] = int(number)
+    return numbers
 
 
 def make_policies(settings: Settings) -> Policies:
@@ -304,7 +346,7 @@ def make_worker(plant: Plant) -> Worker:
             Step.DELIVER: settings.slots_deliver,
         },
         per_lane={Step.DELIVER: DELIVERIES_PER_ENDPOINT},
-        max_in_flight=settings.max_in_flight,
+        bounds=make_bounds(settings),
         lease=settings.lease,
         turn_timeout=settings.turn_timeout,
         drain_timeout=settings.drain_timeout,

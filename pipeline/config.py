@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from pipeline.money import caps_of, micros_of
+
 Network = IPv4Network | IPv6Network
 
 DEFAULT_SCHEDULE = (0.0, 5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0, 72000.0, 86400.0)
@@ -52,6 +54,7 @@ class Settings(BaseSettings):
 
     # Providers
     provider: str | None = None
+    fallback: Annotated[tuple[str, ...], NoDecode] = ()
     allow_mock: bool = False
     mock_url: str = "http://127.0.0.1:8001"
     mock_recovery: Literal["key", "lookup", "callback", "none"] = "key"
@@ -61,7 +64,12 @@ class Settings(BaseSettings):
     on_unknown_submit: Literal["hold", "fail", "resubmit"] = "fail"
     max_submissions: int = Field(3, ge=1, le=10)
     max_in_flight: int = Field(200, ge=1)
+    provider_max_in_flight: Annotated[tuple[str, ...], NoDecode] = ()
+    requests_per_minute: Annotated[tuple[str, ...], NoDecode] = ()
     lane_pause: float = Field(60.0, gt=0)
+    spend_per_user_day: str = "5"
+    spend_per_provider_day: str = "20"
+    spend_per_day: str = "50"
 
     # The providers that can be asked: what begins with a provider's name is handed to it
     google_omni_api_key: SecretStr | None = None
@@ -151,6 +159,9 @@ class Settings(BaseSettings):
         "webhook_hosts",
         "webhook_schedule",
         "cors_origins",
+        "fallback",
+        "provider_max_in_flight",
+        "requests_per_minute",
         mode="before",
     )
     @classmethod
@@ -206,6 +217,29 @@ class Settings(BaseSettings):
     def _database_url(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("sqlite:", "postgresql:", "postgresql+psycopg:")):
             raise ValueError("begins with sqlite:///path or postgresql://")
+        return value
+
+    @field_validator("spend_per_user_day", "spend_per_day")
+    @classmethod
+    def _sum(cls, value: str) -> str:
+        micros_of(value)
+        return value
+
+    @field_validator("spend_per_provider_day")
+    @classmethod
+    def _sums(cls, value: str) -> str:
+        caps_of(value)
+        return value
+
+    @field_validator("provider_max_in_flight", "requests_per_minute")
+    @classmethod
+    def _numbers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        """Each names a provider once."""
+        for entry in value:
+            if not re.fullmatch(r"[a-z0-9_]+:[1-9][0-9]{0,5}", entry):
+                raise ValueError(f"{entry!r} is no provider with its number, such as fal:40")
+        if len({entry.partition(":")[0] for entry in value}) < len(value):
+            raise ValueError("names a provider twice")
         return value
 
     @field_validator("r2_prefix")

@@ -68,8 +68,8 @@ class Generation(SQLModel, table=True):
         Index(
             "generation_input",
             "finished_at",
-            postgresql_where=text("input_key IS NOT NULL AND finished_at IS NOT NULL"),
-            sqlite_where=text("input_key IS NOT NULL AND finished_at IS NOT NULL"),
+            postgresql_where=text("(input_key IS NOT NULL OR last_input_key IS NOT NULL) AND finished_at IS NOT NULL"),
+            sqlite_where=text("(input_key IS NOT NULL OR last_input_key IS NOT NULL) AND finished_at IS NOT NULL"),
         ),
         Index(
             "generation_pace",

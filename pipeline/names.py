@@ -1,6 +1,7 @@
 """What our files are called in storage. Pure.
 
-A video is `TENANT/gen_.../sub_....mp4`, an input picture `inputs/TENANT/gen_...`. A bucket may hold other things too:
+A video is `TENANT/gen_.../sub_....mp4`, an input picture `inputs/TENANT/gen_...`, with `.last` behind it where it is
+the one to end with. A bucket may hold other things too:
 whatever is not called so is not ours, and nobody here lists, aborts or deletes it.
 """
 
@@ -10,7 +11,7 @@ import re
 
 _TENANT = r"[A-Za-z0-9_-][A-Za-z0-9._-]*"
 _OURS = re.compile(
-    rf"{_TENANT}/(?P<video>gen_[0-9a-f]{{32}})/sub_[0-9a-f]{{32}}\.mp4|inputs/{_TENANT}/(?P<input>gen_[0-9a-f]{{32}})"
+    rf"{_TENANT}/(?P<video>gen_[0-9a-f]{{32}})/sub_[0-9a-f]{{32}}\.mp4|inputs/{_TENANT}/(?P<input>gen_[0-9a-f]{{32}})(?:\.last)?"
 )
 
 
@@ -22,6 +23,11 @@ def video_key(tenant: str, generation_id: str, token: str) -> str:
 def input_key(tenant: str, generation_id: str) -> str:
     """Where a picture goes that came with a request as bytes."""
     return f"inputs/{tenant}/{generation_id}"
+
+
+def last_input_key(tenant: str, generation_id: str) -> str:
+    """Where the picture goes that the video is to end with."""
+    return f"{input_key(tenant, generation_id)}.last"
 
 
 def generation_of(key: str) -> str | None:

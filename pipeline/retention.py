@@ -16,7 +16,9 @@ from webhooks.events import EventType
 
 _DUE = "expires_at <= :now AND expires_at IS NOT NULL AND expired_at IS NULL AND deleted_at IS NULL"
 _HAS_VIDEO = "status = 'completed' AND expired_at IS NULL AND deleted_at IS NULL"
-_OLD_INPUT = "finished_at < :before AND input_key IS NOT NULL AND finished_at IS NOT NULL"
+_OLD_INPUT = (
+    "finished_at < :before AND (input_key IS NOT NULL OR last_input_key IS NOT NULL) AND finished_at IS NOT NULL"
+)
 _OLD = (
     "finished_at < :before AND finished_at IS NOT NULL"
     " AND NOT EXISTS (SELECT 1 FROM job WHERE job.kind = 'generation' AND job.subject_id = generation.id"
@@ -57,9 +59,9 @@ def end_video(tx: Tx, generation_id: str, events: Outbox, *, note: str = "video.
 
 
 def old_inputs(tx: Tx, before: int, limit: int) -> list[Row]:
-    """Generations that ended before a time and still have the picture that came with the request."""
+    """Generations that ended before a time and still have a picture that came with the request."""
     return tx.all(
-        f"SELECT id, input_key FROM generation WHERE {_OLD_INPUT} ORDER BY finished_at LIMIT :limit",
+        f"SELECT id, input_key, last_input_key FROM generation WHERE {_OLD_INPUT} ORDER BY finished_at LIMIT :limit",
         {"before": before, "limit": limit},
     )
 
@@ -70,10 +72,10 @@ def count_old_inputs(tx: Tx, before: int) -> int:
 
 
 def forget_input(tx: Tx, generation_id: str, before: int) -> bool:
-    """Say that a picture is gone. False if the generation runs again by now: it will miss it before it pays."""
+    """Say that the pictures are gone. False if the generation runs again by now: it will miss it before it pays."""
     return bool(
         tx.run(
-            f"UPDATE generation SET input_key = NULL WHERE id = :id AND {_OLD_INPUT}",
+            f"UPDATE generation SET input_key = NULL, last_input_key = NULL WHERE id = :id AND {_OLD_INPUT}",
             {"id": generation_id, "before": before},
         )
     )
@@ -82,7 +84,8 @@ def forget_input(tx: Tx, generation_id: str, before: int) -> bool:
 def old(tx: Tx, before: int, limit: int) -> list[Row]:
     """Generations that ended before a time and of which nothing is to be told any more."""
     return tx.all(
-        f"SELECT id, video_key, input_key FROM generation WHERE {_OLD} ORDER BY finished_at LIMIT :limit",
+        "SELECT id, video_key, input_key, last_input_key FROM generation"
+        f" WHERE {_OLD} ORDER BY finished_at LIMIT :limit",
         {"before": before, "limit": limit},
     )
 
@@ -106,7 +109,7 @@ def forget(tx: Tx, generation_id: str, before: int) -> bool:
 
 def owners(tx: Tx, generation_ids: Sequence[str]) -> dict[str, Row]:
     """What is to be known of generations to say whose a file is, by id."""
-    columns = "id, finished_at, video_key, input_key, expired_at, deleted_at"
+    columns = "id, finished_at, video_key, input_key, last_input_key, expired_at, deleted_at"
     rows = tx.all(f"SELECT {columns} FROM generation WHERE id {tx.among}", {"ids": tx.of(generation_ids)})
     return {row["id"]: row for row in rows}
 
@@ -119,7 +122,7 @@ def owns(row: Row | None, key: str) -> bool:
         return True
     if row["deleted_at"] is not None:
         return False
-    return key == row["input_key"] or (key == row["video_key"] and row["expired_at"] is None)
+    return key in {row["input_key"], row["last_input_key"]} or (key == row["video_key"] and row["expired_at"] is None)
 
 
 def with_video(tx: Tx, after: str, limit: int) -> list[Row]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlsplit
 
 from httpx import URL, InvalidURL
 
+from pipeline.api.offers import Finding, chain_for
 from pipeline.api.problems import Problem
 from pipeline.api.service import Service
+from pipeline.chain import Chain
 from pipeline.schemas import GenerationCreate, ImageInput, WebhookInput
-from providers.checks import check
 
 _DETAILS = {
     "unknown_provider": "this service has no such provider",
@@ -23,49 +23,32 @@ _DETAILS = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Finding:
-    code: str
-    pointer: str
-    detail: str
-    allowed: list[Any] | None = None
+class Checked:
+    """A request that can be kept: who is asked for it, and the bytes of the pictures that came with it."""
 
-    def entry(self) -> dict[str, Any]:
-        entry: dict[str, Any] = {"pointer": self.pointer, "detail": self.detail}
-        return entry if self.allowed is None else entry | {"allowed": self.allowed}
+    chain: Chain
+    image: bytes | None
+    last_image: bytes | None
 
 
-def checked(service: Service, body: GenerationCreate) -> tuple[str, bytes | None]:
-    """The provider's name and the picture's bytes. Raises Problem 422."""
-    name = body.provider or service.default_provider
+def checked(service: Service, body: GenerationCreate) -> Checked:
+    """Who is asked, and with which pictures. Raises Problem 422."""
     found = list(_webhook(body.webhook, service.webhook_hosts, service.events)) if body.webhook else []
-    image: bytes | None = None
-    try:
-        image = _image(body.parameters.image, service.max_image_bytes)
-    except ValueError as error:
-        found.append(_Finding("invalid_request", "/parameters/image/data", str(error)))
-    if name in service.providers:
-        offers = check(body.video_request(image), service.providers[name].capabilities)
-        found += [
-            _Finding("unsupported_parameters", p.pointer, p.detail, None if p.allowed is None else list(p.allowed))
-            for p in offers
-        ]
-    else:
-        found.append(_not_served(service, name))
-    if found:
+    pictures: list[bytes | None] = []
+    for name, given in (("image", body.parameters.image), ("lastImage", body.parameters.last_image)):
+        try:
+            pictures.append(_image(given, service.max_image_bytes))
+        except ValueError as error:
+            pictures.append(b"")
+            found.append(Finding("invalid_request", f"/parameters/{name}/data", str(error)))
+    chain, wrong = chain_for(service, body, body.video_request(*pictures))
+    found += wrong
+    if found or chain is None:
         raise _refusal(found)
-    return name, image
+    return Checked(chain, *pictures)
 
 
-def _not_served(service: Service, name: str) -> _Finding:
-    known: list[Any] = sorted(service.providers)
-    if name in service.lacking:
-        needed = " and ".join(service.lacking[name])
-        detail = f"{name!r} needs {needed} to be set by the operator of this service"
-        return _Finding("provider_not_configured", "/provider", detail, known)
-    return _Finding("unknown_provider", "/provider", f"{name!r} is no provider", known)
-
-
-def _refusal(found: list[_Finding]) -> Problem:
+def _refusal(found: list[Finding]) -> Problem:
     codes = {finding.code for finding in found}
     code = codes.pop() if len(codes) == 1 else "invalid_request"
     detail = _DETAILS.get(code, f"{len(found)} member(s) of the body cannot be taken")
@@ -82,18 +65,18 @@ def _image(given: ImageInput | None, limit: int) -> bytes | None:
     return data
 
 
-def _webhook(hook: WebhookInput, hosts: Set[str], events: Set[str]) -> Iterator[_Finding]:
+def _webhook(hook: WebhookInput, hosts: Set[str], events: Set[str]) -> Iterator[Finding]:
     try:
         host = webhook_host(hook.url)
     except ValueError as error:
-        yield _Finding("invalid_request", "/webhook/url", str(error))
+        yield Finding("invalid_request", "/webhook/url", str(error))
     else:
         if not hosts & {host, f"[{host}]"}:
             detail = f"{host!r} is not in WEBHOOK_HOSTS" if hosts else "WEBHOOK_HOSTS allows no host"
-            yield _Finding("webhook_not_allowed", "/webhook/url", detail, sorted(hosts))
+            yield Finding("webhook_not_allowed", "/webhook/url", detail, sorted(hosts))
     unknown = sorted(set(hook.events or ()) - events)
     if unknown:
-        yield _Finding("invalid_request", "/webhook/events", f"{unknown} do not exist", sorted(events))
+        yield Finding("invalid_request", "/webhook/events", f"{unknown} do not exist", sorted(events))
 
 
 def webhook_host(url: str) -> str:

@@ -16,15 +16,15 @@ from pathlib import Path
 
 from pipeline import generations
 from pipeline.api.body import LARGE
-from pipeline.api.check import checked
+from pipeline.api.check import Checked, checked
 from pipeline.api.problems import Problem
 from pipeline.api.read import gone
 from pipeline.api.service import Service
 from pipeline.db import NothingWritten, Row, Tx
 from pipeline.generations import Conflict, Deleted, StoredImage
 from pipeline.ids import new_id
-from pipeline.names import input_key
-from pipeline.schemas import GenerationCreate
+from pipeline.names import input_key, last_input_key
+from pipeline.schemas import GenerationCreate, ImageInput
 from pipeline.storage import StorageError
 
 RETRY_AFTER = "1"
@@ -32,13 +32,17 @@ RETRY_AFTER = "1"
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request that can be kept: who asks, for what, of whom, and the picture's bytes if it came with one."""
+    """A request that can be kept: who asks, for what, of whom, and with which pictures."""
 
     tenant: str
     key: str | None
     body: GenerationCreate
-    provider: str
-    image: bytes | None
+    checked: Checked
+
+    @property
+    def has_pictures(self) -> bool:
+        """Whether bytes came with it that have to be stored."""
+        return self.checked.image is not None or self.checked.last_image is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +55,17 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
-    """A request whose picture is stored, under the id that it will have if it is new."""
+    """A request whose pictures are stored, under the id that it will have if it is new."""
 
     asked: Asked
     generation_id: str
-    image: StoredImage | None
+    image: StoredImage | None = None
+    last_image: StoredImage | None = None
+
+    @property
+    def stored(self) -> list[StoredImage]:
+        """Its pictures in storage."""
+        return [each for each in (self.image, self.last_image) if each is not None]
 
 
 Answer = Kept | Problem
@@ -68,13 +78,17 @@ async def check(service: Service, tenant: str, key: str | None, body: Generation
     """
 
     def look() -> Asked:
-        provider, image = checked(service, body)
+        found = checked(service, body)
         assert body.fingerprint  # computed here, so that no transaction waits for it
-        return Asked(tenant, key, body, provider, image)
+        return Asked(tenant, key, body, found)
 
-    picture = body.parameters.image
-    large = picture is not None and picture.data is not None and len(picture.data) > LARGE
-    return await asyncio.to_thread(look) if large else look()
+    return await asyncio.to_thread(look) if is_large(body) else look()
+
+
+def is_large(body: GenerationCreate) -> bool:
+    """Whether its pictures take so long to decode that the event loop should not."""
+    pictures = (body.parameters.image, body.parameters.last_image)
+    return any(each is not None and each.data is not None and len(each.data) > LARGE for each in pictures)
 
 
 async def keep(service: Service, requests: Sequence[Asked], trace: str | None = None) -> list[Answer]:
@@ -117,13 +131,13 @@ def _marks(asked: Asked) -> set[tuple[str, str]]:
 async def _prepare(service: Service, asked: Asked) -> _Ready | Answer:
     """What is to be committed, or the answer if that is known already: a repeat stores no picture."""
     generation_id = new_id("gen", service.clock.now_ms(), service.random)
-    if asked.image is None:
-        return _Ready(asked, generation_id, None)
+    if not asked.has_pictures:
+        return _Ready(asked, generation_id)
     try:
         known = await service.db.read(lambda tx: generations.repeated(tx, asked.tenant, asked.body, asked.key))
         if known is not None:
             return Kept(known, new=False)
-        return _Ready(asked, generation_id, await _store_image(service, asked, generation_id, asked.image))
+        return await _with_pictures(service, asked, generation_id)
     except (Conflict, Deleted) as error:
         return _refused(error)
     except Problem as problem:
@@ -132,7 +146,7 @@ async def _prepare(service: Service, asked: Asked) -> _Ready | Answer:
 
 async def _commit(service: Service, items: Sequence[_Ready | Answer], trace: str | None) -> list[Answer]:
     """One commit for all that are ready; what was refused stays in its place."""
-    unneeded = [item for item in items if isinstance(item, _Ready) and item.image is not None]
+    unneeded = [item for item in items if isinstance(item, _Ready)]
     try:
         answers = await service.db.write(lambda tx: [_create(tx, item, trace) for item in items])
         made = {answer.row["id"] for answer in answers if isinstance(answer, Kept)}
@@ -144,9 +158,14 @@ async def _commit(service: Service, items: Sequence[_Ready | Answer], trace: str
         raise
     finally:
         for item in unneeded:
-            with suppress(StorageError):
-                await service.storage.delete(input_key(item.asked.tenant, item.generation_id))
+            await _remove(service, item.stored)
     return answers
+
+
+async def _remove(service: Service, pictures: Sequence[StoredImage]) -> None:
+    for picture in pictures:
+        with suppress(StorageError):
+            await service.storage.delete(picture.key)
 
 
 def _create(tx: Tx, item: _Ready | Answer, trace: str | None) -> Answer:
@@ -158,9 +177,10 @@ def _create(tx: Tx, item: _Ready | Answer, trace: str | None) -> Answer:
             generation_id=item.generation_id,
             tenant=item.asked.tenant,
             request=item.asked.body,
-            provider=item.asked.provider,
+            chain=item.asked.checked.chain,
             idempotency_key=item.asked.key,
             image=item.image,
+            last_image=item.last_image,
             traceparent=trace,
         )
     except (Conflict, Deleted) as error:
@@ -179,18 +199,30 @@ def _refused(error: Conflict | Deleted) -> Problem:
     return Problem(422, "idempotency_conflict", detail, existing_id=error.existing["id"])
 
 
-async def _store_image(service: Service, asked: Asked, generation_id: str, image: bytes) -> StoredImage:
-    """The picture in storage. Raises Problem 503."""
-    assert asked.body.parameters.image is not None
-    mime = asked.body.parameters.image.mime_type
+async def _with_pictures(service: Service, asked: Asked, generation_id: str) -> _Ready:
+    """The request with all its pictures in storage, or with none. Raises Problem 503."""
+    given, found = asked.body.parameters, asked.checked
+    image = await _store(service, given.image, found.image, input_key(asked.tenant, generation_id))
+    try:
+        last = await _store(service, given.last_image, found.last_image, last_input_key(asked.tenant, generation_id))
+    except Problem:
+        await _remove(service, [image] if image is not None else [])
+        raise
+    return _Ready(asked, generation_id, image, last)
+
+
+async def _store(service: Service, given: ImageInput | None, image: bytes | None, key: str) -> StoredImage | None:
+    """A picture in storage; None if there are no bytes of it. Raises Problem 503."""
+    if image is None or given is None:
+        return None
+    mime = given.mime_type
     assert mime is not None
     sha256 = await asyncio.to_thread(lambda: hashlib.sha256(image).hexdigest())
-    stored = StoredImage(input_key(asked.tenant, generation_id), sha256, mime)
     with tempfile.TemporaryDirectory(prefix="dailies-") as folder:
         path = Path(folder) / "input"
         await asyncio.to_thread(path.write_bytes, image)
         try:
-            await service.storage.put(stored.key, path, content_type=mime, sha256=sha256)
+            await service.storage.put(key, path, content_type=mime, sha256=sha256)
         except StorageError as error:
             raise Problem(
                 503,
@@ -199,4 +231,4 @@ async def _store_image(service: Service, asked: Asked, generation_id: str, image
                 headers={"Retry-After": "5"},
                 retryable=True,
             ) from None
-    return stored
+    return StoredImage(key, sha256, mime)

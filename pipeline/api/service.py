@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from pipeline.admission import Bounds
 from pipeline.api.broadcast import Broadcaster
 from pipeline.api.keyring import KeyRing
 from pipeline.api.ratelimit import Buckets
@@ -35,7 +36,9 @@ class Service:
         cors_origins: origins whose pages may call; `*` is every one.
         broadcaster: tells those who watch.
         lacking: providers that cannot be asked, and the settings that would change that.
+        bounds: how much of each provider may be under way.
         default_provider: asked when a request names none.
+        fallback: (provider, model) of those that are asked next, where a request names neither provider nor model.
         webhook_hosts: hosts that a request may name in `webhook.url`.
         wake: tells the workers that there is work.
         large_bodies: a place for each large request at once, since each is held in memory several times.
@@ -59,10 +62,11 @@ class Service:
     events: frozenset[str]
     max_body_bytes: int
     max_image_bytes: int
-    max_in_flight: int
+    bounds: Bounds
     keys: KeyRing
     key_rate: int
     broadcaster: Broadcaster
+    fallback: Sequence[tuple[str, str | None]] = ()
     cors_origins: Sequence[str] = ()
     tracing: Tracing = field(default_factory=Tracing)
     buckets: Buckets = field(default_factory=Buckets)

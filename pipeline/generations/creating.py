@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 
 from pipeline import admission, queue, timeline
+from pipeline.chain import Chain, columns
 from pipeline.db import Row, Tx
 from pipeline.generations.reading import Deleted, find
 from pipeline.lifecycle import GenerationStatus, JobKind, Stage, Step
@@ -39,9 +40,10 @@ def create(
     generation_id: str,
     tenant: str,
     request: GenerationCreate,
-    provider: str,
+    chain: Chain,
     idempotency_key: str | None,
-    image: StoredImage | None,
+    image: StoredImage | None = None,
+    last_image: StoredImage | None = None,
     traceparent: str | None = None,
 ) -> tuple[Row, bool]:
     """Write a generation and its job, once. Returns the row and whether it is new.
@@ -49,11 +51,11 @@ def create(
     The same request under the same key or id finds the first one. Raises Conflict when the request differs, Deleted
     when the first one was deleted.
     """
-    row = _asked(request, image) | {
+    row = _asked(request, image, last_image) | columns(chain)
+    row |= {
         "id": generation_id,
         "tenant_id": tenant,
         "idempotency_key": idempotency_key,
-        "provider": provider,
         "status": GenerationStatus.QUEUED,
         "stage": Stage.WAITING,
         "run": 1,
@@ -64,18 +66,30 @@ def create(
     }
     if tx.insert("generation", row, on_conflict="DO NOTHING", returning="id") is None:
         return _existing(tx, tenant, request, idempotency_key), False
-    lane = admission.provider_lane(provider)
-    place = admission.sort_at(tx.now, request.priority)
-    queue.enqueue(
-        tx, queue.NewJob(JobKind.GENERATION, generation_id, tenant, lane, Step.SUBMIT, sort_at=place, waiting=True)
-    )
+    _enqueue(tx, row, chain)
     whole = find(tx, tenant, generation_id)
     assert whole is not None
-    timeline.note(tx, whole, "queued", provider=provider, priority=request.priority)
+    timeline.note(tx, whole, "queued", provider=chain.first.provider, priority=request.priority)
+    for left_out, reason in chain.left_out:
+        timeline.note(tx, whole, "provider.left_out", provider=left_out, reason=reason)
     return whole, True
 
 
-def _asked(request: GenerationCreate, image: StoredImage | None) -> Row:
+def _enqueue(tx: Tx, row: Row, chain: Chain) -> None:
+    job = queue.NewJob(
+        JobKind.GENERATION,
+        row["id"],
+        row["tenant_id"],
+        admission.provider_lane(chain.first.provider),
+        Step.SUBMIT,
+        sort_at=admission.sort_at(tx.now, row["priority"]),
+        waiting=True,
+        fallback=chain.has_fallback,
+    )
+    queue.enqueue(tx, job)
+
+
+def _asked(request: GenerationCreate, image: StoredImage | None, last_image: StoredImage | None) -> Row:
     """The columns that a request fills."""
     hook = request.webhook
     return {
@@ -85,11 +99,13 @@ def _asked(request: GenerationCreate, image: StoredImage | None) -> Row:
         "prompt": request.prompt,
         "parameters": json.dumps(request.stored_parameters()),
         "labels": json.dumps(request.metadata),
-        "model": request.model,
         "priority": request.priority,
         "input_key": image.key if image else None,
         "input_sha256": image.sha256 if image else None,
         "input_type": image.mime_type if image else None,
+        "last_input_key": last_image.key if last_image else None,
+        "last_input_sha256": last_image.sha256 if last_image else None,
+        "last_input_type": last_image.mime_type if last_image else None,
         "webhook_url": hook.url if hook else None,
         "webhook_events": json.dumps(hook.events) if hook and hook.events else None,
     }

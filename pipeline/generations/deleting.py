@@ -11,7 +11,7 @@ from pipeline import ledger, outbox, queue, timeline
 from pipeline.db import Row, Tx
 from pipeline.generations.reading import find
 from pipeline.lifecycle import TERMINAL, JobKind
-from pipeline.names import input_key, video_key
+from pipeline.names import input_key, last_input_key, video_key
 
 
 class NotEnded(Exception):
@@ -47,6 +47,10 @@ def _blank(tx: Tx, row: Row) -> Row:
         "expired_at": row["expired_at"] or (tx.now if row["video_key"] is not None else None),
         "prompt": "",
         "parameters": "{}",
+        "extra": "{}",
+        "chain": "[]",
+        "candidate": 0,
+        "warnings": None,
         "labels": "{}",
         "user_id": None,
         "webhook_url": None,
@@ -66,16 +70,19 @@ def _blank(tx: Tx, row: Row) -> Row:
 def _keys(row: Row, submissions: list[Row]) -> list[str]:
     """Every file that may be there: also that of a run whose record was lost after the upload."""
     made = [video_key(row["tenant_id"], row["id"], each["token"]) for each in submissions if each["operation_id"]]
-    named = [key for key in (row["video_key"], row["input_key"]) if key is not None]
+    named = [key for key in (row["video_key"], row["input_key"], row["last_input_key"]) if key is not None]
     if row["input_type"] is not None:
         named.append(input_key(row["tenant_id"], row["id"]))
+    if row["last_input_type"] is not None:
+        named.append(last_input_key(row["tenant_id"], row["id"]))
     return list(dict.fromkeys([*named, *made]))
 
 
 def buried(tx: Tx, generation_id: str) -> None:
     """The files are gone: the row stops naming them."""
     tx.run(
-        "UPDATE generation SET video_key = NULL, input_key = NULL WHERE id = :id AND deleted_at IS NOT NULL",
+        "UPDATE generation SET video_key = NULL, input_key = NULL, last_input_key = NULL"
+        " WHERE id = :id AND deleted_at IS NOT NULL",
         {"id": generation_id},
     )
     outbox.forget_bodies(tx, generation_id)

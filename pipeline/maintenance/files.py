@@ -17,6 +17,7 @@ FILES = 100
 """Generations of one commit at most: each takes several statements."""
 BATCHES = 50
 AT_ONCE = 8
+_KEYS = ("video_key", "input_key", "last_input_key")
 
 Find = Callable[[Tx, int], list[Row]]
 End = Callable[[Tx, Row], bool]
@@ -93,7 +94,7 @@ class Files:
 
         async def one(row: Row) -> StorageError | None:
             async with places:
-                return await self._delete_all(row.get(name) for name in ("video_key", "input_key"))
+                return await self._delete_all(row.get(name) for name in _KEYS)
 
         failures = await asyncio.gather(*(one(row) for row in rows))
         if failed := [failure for failure in failures if failure is not None]:

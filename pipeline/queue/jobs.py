@@ -17,7 +17,8 @@ class LeaseLost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job to be. `waiting` jobs go through admission; the others are due after `delay` seconds."""
+    """A job to be. `waiting` jobs go through admission; the others are due after `delay` seconds. With `fallback`
+    another provider could be asked instead."""
 
     kind: JobKind
     subject_id: str
@@ -27,6 +28,7 @@ class NewJob:
     sort_at: int = 0
     waiting: bool = False
     delay: float = 0.0
+    fallback: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ def enqueue(tx: Tx, job: NewJob) -> int | None:
             "fence": 0,
             "wake_seq": 0,
             "cancel_requested": 0,
+            "fallback": int(job.fallback),
         },
         on_conflict="DO NOTHING",
         returning="id",

@@ -25,6 +25,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 
 from pipeline.db import Row
+from pipeline.schemas.extra import Extra
 from providers.base import Media, VideoRequest
 from webhooks.events import EventType
 
@@ -96,7 +97,7 @@ def _either(schema: dict[str, Any]) -> None:
 
 
 class ImageInput(Body):
-    """A first frame: `url`, or `data` (base64, up to 20 MB) with its `mimeType`."""
+    """A picture to begin or end with: `url`, or `data` (base64, up to 20 MB) with its `mimeType`."""
 
     model_config = ConfigDict(json_schema_extra=_either)
 
@@ -137,7 +138,8 @@ class Parameters(Body):
     seed: Annotated[int, Field(ge=0, le=2**32 - 1), Whole] | None = None
     audio: bool | None = None
     negative_prompt: Words | None = None
-    image: ImageInput | None = None
+    image: Annotated[ImageInput | None, Field(description="the first frame")] = None
+    last_image: Annotated[ImageInput | None, Field(description="the last frame, where a model takes one")] = None
 
 
 class TokenCreate(Body):
@@ -155,6 +157,17 @@ class WebhookInput(Body):
     ) = None
 
 
+MAX_FALLBACKS = 5
+
+
+class FallbackInput(Body):
+    """Another provider, asked instead once the one before surely did not take the work, or failed at no charge."""
+
+    provider: Short
+    model: Short | None = None
+    extra: Extra = Field(default_factory=dict)
+
+
 class GenerationCreate(Body):
     """A request for a video."""
 
@@ -162,6 +175,14 @@ class GenerationCreate(Body):
     user_id: Short | None = None
     provider: Short | None = None
     model: Short | None = None
+    extra: Extra = Field(default_factory=dict)
+    fallback: (
+        Annotated[
+            list[FallbackInput],
+            Field(max_length=MAX_FALLBACKS, description="asked in this order; [] is none, not even the service's own"),
+        ]
+        | None
+    ) = None
     parameters: Parameters = Field(default_factory=Parameters)
     priority: Annotated[int, Field(ge=1, le=10, description="1 is highest"), Whole] = 5
     metadata: Annotated[
@@ -196,25 +217,24 @@ class GenerationCreate(Body):
         A member left out is the same as its default, so that members which later versions add change no old hash.
         """
         asked = self.model_dump(mode="json", exclude_defaults=True)
-        image = asked.get("parameters", {}).get("image")
-        if image is not None and "data" in image:
-            image["data"] = hashlib.sha256(image["data"].encode()).hexdigest()
+        for name in ("image", "last_image"):
+            image = asked.get("parameters", {}).get(name)
+            if image is not None and "data" in image:
+                image["data"] = hashlib.sha256(image["data"].encode()).hexdigest()
         canonical = json.dumps(asked, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def stored_parameters(self) -> dict[str, object]:
         """The parameters as they are kept and shown: a picture given as bytes is named, not repeated."""
         values = self.parameters.model_dump(by_alias=True, exclude_none=True)
-        if "image" in values and "data" in values["image"]:
-            values["image"] = {"mimeType": values["image"]["mimeType"]}
+        for name in ("image", "lastImage"):
+            if "data" in values.get(name, {}):
+                values[name] = {"mimeType": values[name]["mimeType"]}
         return values
 
-    def video_request(self, image: bytes | None) -> VideoRequest:
-        """The same in the providers' words."""
+    def video_request(self, image: bytes | None, last_image: bytes | None = None) -> VideoRequest:
+        """The same in the providers' words, as the first of them is asked."""
         asked = self.parameters
-        media = None
-        if asked.image is not None:
-            media = Media(url=asked.image.url, data=image, mime_type=asked.image.mime_type)
         return VideoRequest(
             prompt=self.prompt,
             model=self.model,
@@ -224,8 +244,14 @@ class GenerationCreate(Body):
             seed=asked.seed,
             audio=asked.audio,
             negative_prompt=asked.negative_prompt,
-            image=media,
+            image=_media(asked.image, image),
+            last_image=_media(asked.last_image, last_image),
+            extra=self.extra,
         )
+
+
+def _media(given: ImageInput | None, data: bytes | None) -> Media | None:
+    return None if given is None else Media(url=given.url, data=data, mime_type=given.mime_type)
 
 
 MAX_BATCH = 100
@@ -239,13 +265,10 @@ class GenerationRequest(
     # For the document alone: an array is cut into its items first, so that a bad one does not hinder the others.
 
 
-def video_request(row: Row, image: bytes | None) -> VideoRequest:
-    """The providers' request of a stored generation; `image` are the bytes under its `input_key`, if it has one."""
+def video_request(row: Row, image: bytes | None = None, last_image: bytes | None = None) -> VideoRequest:
+    """The providers' request of a stored generation, for the candidate whose turn it is; `image` and `last_image` are
+    the bytes under its `input_key` and `last_input_key`, if it has them."""
     asked = json.loads(row["parameters"])
-    shown = asked.get("image")
-    media = None
-    if shown is not None:
-        media = Media(url=shown.get("url"), data=image, mime_type=row["input_type"] or shown.get("mimeType"))
     return VideoRequest(
         prompt=row["prompt"],
         model=row["model"],
@@ -255,5 +278,13 @@ def video_request(row: Row, image: bytes | None) -> VideoRequest:
         seed=asked.get("seed"),
         audio=asked.get("audio"),
         negative_prompt=asked.get("negativePrompt"),
-        image=media,
+        image=_stored_media(asked.get("image"), image, row["input_type"]),
+        last_image=_stored_media(asked.get("lastImage"), last_image, row["last_input_type"]),
+        extra=json.loads(row["extra"]),
     )
+
+
+def _stored_media(shown: dict[str, Any] | None, data: bytes | None, kind: str | None) -> Media | None:
+    if shown is None:
+        return None
+    return Media(url=shown.get("url"), data=data, mime_type=kind or shown.get("mimeType"))

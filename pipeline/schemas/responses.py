@@ -41,7 +41,7 @@ class Answer(BaseModel):
 
 
 class ShownImage(Answer):
-    """A first frame: its address, or the type of the bytes that were sent."""
+    """A first or last frame: its address, or the type of the bytes that were sent."""
 
     url: str | None = None
     mime_type: Literal["image/png", "image/jpeg", "image/webp"] | None = None
@@ -60,6 +60,14 @@ class ShownParameters(Answer):
     audio: bool | None = None
     negative_prompt: str | None = None
     image: ShownImage | None = None
+    last_image: ShownImage | None = None
+
+
+class ShownFallback(Answer):
+    """Another provider that would be asked."""
+
+    provider: str
+    model: str | None
 
 
 class Result(Answer):
@@ -111,6 +119,9 @@ class Generation(Answer):
     provider: str
     model: str | None
     parameters: ShownParameters
+    fallback: Annotated[list[ShownFallback], Field(description="who would be asked next, in this order")]
+    estimated_cost_micros: Annotated[Count, Field(description="list price of one submission in micro-USD")]
+    warnings: Annotated[list[str], Field(description="what a person should know about what was asked")]
     priority: Annotated[int, Field(ge=1, le=10)]
     run: Annotated[int, Field(ge=1, description="grows by one with every redrive")]
     created_at: Time

@@ -35,6 +35,9 @@ def generation_view(row: Row, links: Links) -> dict[str, Any]:
         "provider": row["provider"],
         "model": row["model"],
         "parameters": json.loads(row["parameters"]),
+        "fallback": _fallback(row),
+        "estimatedCostMicros": row["estimate_micros"],
+        "warnings": json.loads(row["warnings"]) if row["warnings"] else [],
         "priority": row["priority"],
         "run": row["run"],
         "createdAt": iso(row["created_at"]),
@@ -49,6 +52,12 @@ def generation_view(row: Row, links: Links) -> dict[str, Any]:
         "links": links.of(row),
         "metadata": json.loads(row["labels"]),
     }
+
+
+def _fallback(row: Row) -> list[dict[str, Any]]:
+    """Who would be asked next."""
+    behind = json.loads(row["chain"])[row["candidate"] + 1 :]
+    return [{"provider": each["provider"], "model": each["model"]} for each in behind]
 
 
 def _result(row: Row, links: Links) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ from pipeline.schemas import video_request
 from pipeline.storage import StorageError
 from pipeline.turn import Report, Turn
 from pipeline.workflow.parts import Parts, ask, fault_of, subject_of
-from pipeline.workflow.submit import adopted, input_image, pay_once
+from pipeline.workflow.submit import adopted, input_images, pay_once
 from providers.base import (
     Accepted,
     Capabilities,
@@ -111,7 +111,7 @@ async def _send_again(parts: Parts, turn: Turn, provider: Provider, submission: 
     if lifetime is None or age > lifetime or "key" not in submission["carries"].split():
         return None
     generation = subject_of(turn).generation
-    request = video_request(generation, await input_image(parts, generation))
+    request = video_request(generation, *await input_images(parts, generation))
     request = settled(request, provider.capabilities.catalogue)
     if not turn.lease.valid():
         return Report(NotYet(0.0))

@@ -62,7 +62,7 @@ async def submit(parts: Parts, turn: Turn) -> Report:
         return Report(Failed(Fault("max_submissions", message), exhausted=True))
     provider = parts.providers[subject.generation["provider"]]
     try:
-        request = video_request(subject.generation, await input_image(parts, subject.generation))
+        request = video_request(subject.generation, *await input_images(parts, subject.generation))
     except StorageError as error:
         return Report(Failed(Fault(error.code, f"the input image cannot be read: {error}"), retryable=True))
     token = new_id("sub", parts.clock.now_ms(), parts.random)
@@ -101,13 +101,18 @@ def adopted(parts: Parts, submission: Row) -> dict[str, object]:
     return {"operation": ledger.operation_of(submission), "accepted_at": parts.clock.now_ms()}
 
 
-async def input_image(parts: Parts, generation: Row) -> bytes | None:
-    """The picture that came with the request as bytes, from storage. Raises StorageError."""
-    if generation["input_key"] is None:
-        if generation["input_type"] is not None:
-            raise ObjectMissing("the picture of the request was kept for KEEP_INPUTS and is gone")
+async def input_images(parts: Parts, generation: Row) -> tuple[bytes | None, bytes | None]:
+    """The pictures that came with the request as bytes, the first and the last, from storage. Raises StorageError."""
+    first = await _input_image(parts, generation["input_key"], generation["input_type"])
+    return first, await _input_image(parts, generation["last_input_key"], generation["last_input_type"])
+
+
+async def _input_image(parts: Parts, key: str | None, kind: str | None) -> bytes | None:
+    if key is None:
+        if kind is not None:
+            raise ObjectMissing("a picture of the request was kept for KEEP_INPUTS and is gone")
         return None
-    return await parts.storage.read(generation["input_key"], parts.max_image_bytes)
+    return await parts.storage.read(key, parts.max_image_bytes)
 
 
 def _intend(parts: Parts, turn: Turn, tx: Tx, token: str, estimate_micros: int) -> Row | None:

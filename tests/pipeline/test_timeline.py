@@ -9,6 +9,7 @@ import pytest
 from pipeline import generations, timeline
 from pipeline.db import Database, Row
 from pipeline.schemas import GenerationCreate
+from tests.pipeline.chains import MOCK_CHAIN
 from tests.pipeline.engines import Place, transaction
 
 pytestmark = pytest.mark.anyio
@@ -18,7 +19,7 @@ LINES = "SELECT event FROM timeline WHERE generation_id = :id ORDER BY id"
 
 async def made(db: Database, name: str = "gen_1") -> Row:
     request = GenerationCreate(prompt="a fox")
-    words = {"tenant": "default", "request": request, "provider": "mock", "idempotency_key": None, "image": None}
+    words = {"tenant": "default", "request": request, "chain": MOCK_CHAIN, "idempotency_key": None}
     row, _ = await db.write(lambda tx: generations.create(tx, generation_id=name, **words))
     return row
 

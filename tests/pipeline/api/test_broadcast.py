@@ -19,6 +19,7 @@ from pipeline.db import Database, Row
 from pipeline.links import Links
 from pipeline.schemas import GenerationCreate
 from tests.house import eventually
+from tests.pipeline.chains import MOCK_CHAIN
 
 pytestmark = pytest.mark.anyio
 
@@ -92,7 +93,7 @@ async def listening(broadcaster: Broadcaster, generation_id: str, **options) -> 
 
 async def made(db: Database, name: str = "gen_1") -> Row:
     request = GenerationCreate(prompt="a watched fox")
-    words = {"tenant": "default", "request": request, "provider": "mock", "idempotency_key": None, "image": None}
+    words = {"tenant": "default", "request": request, "chain": MOCK_CHAIN, "idempotency_key": None}
     row, _ = await db.write(lambda tx: generations.create(tx, generation_id=name, **words))
     return row
 

@@ -7,6 +7,11 @@ revision = "0003"
 down_revision = "0002"
 
 PARTIAL = {
+    "generation_input": (
+        "generation",
+        ["finished_at"],
+        "(input_key IS NOT NULL OR last_input_key IS NOT NULL) AND finished_at IS NOT NULL",
+    ),
     "generation_pace": (
         "generation",
         ["provider", "model", "duration", "generated_at"],
@@ -37,6 +42,7 @@ def upgrade() -> None:
     op.add_column("lane", sa.Column("probing", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("submission", sa.Column("user_id", sa.Text(), nullable=True))
     op.drop_index("job_waiting", "job")
+    op.drop_index("generation_input", "generation")
     for index, (table, columns, condition) in PARTIAL.items():
         where = sa.text(condition)
         op.create_index(index, table, columns, postgresql_where=where, sqlite_where=where)
