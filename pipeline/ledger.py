@@ -17,6 +17,7 @@ from pipeline.ids import border
 from pipeline.lifecycle import SubmissionOutcome
 from providers.base import ErrorCode, Operation, ProviderError, Recovery
 
+MAX_TOKEN = 200
 _OPEN = "outcome IN ('intended', 'accepted', 'unknown')"
 _ANOTHER_IS_OPEN = (
     "EXISTS (SELECT 1 FROM submission other WHERE other.generation_id = submission.generation_id"
@@ -24,9 +25,11 @@ _ANOTHER_IS_OPEN = (
 )
 
 
-def intend(tx: Tx, generation: Row, *, token: str, estimate_micros: int, recovery: Recovery) -> bool:
-    """Write the intent to pay once, with what the call carries for its recovery. False if another submission of this
-    generation is still open.
+def intend(
+    tx: Tx, generation: Row, *, token: str, estimate_micros: int, recovery: Recovery, rings: bool = True
+) -> bool:
+    """Write the intent to pay once, with what the call carries for its recovery; `rings` says whether the provider is
+    told where to ring. False if another submission of this generation is still open.
     """
     row = tx.insert(
         "submission",
@@ -39,7 +42,7 @@ def intend(tx: Tx, generation: Row, *, token: str, estimate_micros: int, recover
             "model": generation["model"],
             "token": token,
             "outcome": SubmissionOutcome.INTENDED,
-            "carries": " ".join(carriers(recovery)),
+            "carries": " ".join(carriers(recovery, rings=rings)),
             "billed": "unknown",
             "estimate_micros": estimate_micros,
             "intended_at": tx.now,
@@ -59,12 +62,12 @@ def intend(tx: Tx, generation: Row, *, token: str, estimate_micros: int, recover
     return row is not None
 
 
-def carriers(recovery: Recovery) -> list[str]:
+def carriers(recovery: Recovery, *, rings: bool) -> list[str]:
     """How our token travels with a call: only by what was sent can it be found again, whatever is set by then."""
     ways = {
         "key": recovery.idempotency_seconds,
         "lookup": recovery.lookup_quiet_seconds,
-        "callback": recovery.callback_seconds,
+        "callback": recovery.callback_seconds if rings else None,
     }
     return [name for name, seconds in ways.items() if seconds is not None]
 
@@ -82,6 +85,26 @@ def by_token(tx: Tx, token: str) -> Row | None:
 def history(tx: Tx, generation_id: str) -> list[Row]:
     """All submissions of a generation, oldest first."""
     return tx.all("SELECT * FROM submission WHERE generation_id = :id ORDER BY id", {"id": generation_id})
+
+
+def last(tx: Tx, generation_id: str) -> Row | None:
+    """The newest submission of a generation."""
+    return tx.one("SELECT * FROM submission WHERE generation_id = :id ORDER BY id DESC LIMIT 1", {"id": generation_id})
+
+
+def billed(tx: Tx, generation_id: str) -> str:
+    """What is known of the charge for a generation, in whichever run: `yes` or `unknown` if that is so of one
+    submission, else `no`."""
+    words = {row["billed"] for row in history(tx, generation_id)}
+    return next((word for word in ("yes", "unknown") if word in words), "no")
+
+
+def owner(tx: Tx, provider: str, operation_id: str) -> Row | None:
+    """The submission that has this operation of a provider."""
+    return tx.one(
+        "SELECT * FROM submission WHERE provider = :provider AND operation_id = :operation_id LIMIT 1",
+        {"provider": provider, "operation_id": operation_id},
+    )
 
 
 def count(tx: Tx, generation_id: str, run: int) -> int:
@@ -196,12 +219,13 @@ def _close(
     error: ProviderError,
     billed: str,
     only: str,
+    among: str = _OPEN,
     cost_micros: int | None = None,
-) -> None:
+) -> bool:
     before = _known_cost(tx, token)
     closed = tx.all(
         "UPDATE submission SET outcome = :outcome, billed = :billed, cost_micros = :cost, error_code = :code,"
-        f" error_message = :message, closed_at = :now WHERE token = :token AND {only} AND {_OPEN} RETURNING *",
+        f" error_message = :message, closed_at = :now WHERE token = :token AND {only} AND {among} RETURNING *",
         {
             "outcome": outcome,
             "billed": billed,
@@ -213,6 +237,7 @@ def _close(
         },
     )
     _tell_closed(tx, closed, before)
+    return bool(closed)
 
 
 def _known_cost(tx: Tx, token: str) -> int:
@@ -238,13 +263,80 @@ def _tell_closed(tx: Tx, rows: list[Row], before: int) -> None:
 
 
 def add_candidate(tx: Tx, token: str, operation_id: str) -> None:
-    """A callback named an operation for a call whose answer we lack: remembered, and believed only after a poll of our
-    own."""
+    """An operation was named for a call whose answer we lack, or another than its answer named: remembered, and
+    believed only after a poll of our own."""
     tx.run(
         "UPDATE submission SET candidate_operation_id = :operation_id"
-        " WHERE token = :token AND operation_id IS NULL AND outcome IN ('intended', 'unknown')",
+        " WHERE token = :token AND (operation_id IS NULL OR operation_id <> :operation_id)",
         {"operation_id": operation_id, "token": token},
     )
+
+
+def drop_candidate(tx: Tx, token: str, operation_id: str) -> None:
+    """What was named is not the provider's, or was looked into."""
+    tx.run(
+        "UPDATE submission SET candidate_operation_id = NULL"
+        " WHERE token = :token AND candidate_operation_id = :operation_id",
+        {"operation_id": operation_id, "token": token},
+    )
+
+
+def strays(submissions: Sequence[Row]) -> list[Row]:
+    """Those of a generation's submissions that may have been taken although nobody counts on it, and that nobody has
+    looked into yet: closed, and named by a callback; closed, and answered late; or named with a second operation.
+
+    Pure.
+    """
+    return [row for row in submissions if _is_stray(row)]
+
+
+def _is_stray(row: Row) -> bool:
+    candidate, known = row["candidate_operation_id"], row["operation_id"]
+    if known is None:
+        return candidate is not None and row["outcome"] not in {"intended", "unknown"}
+    return _is_another(candidate, known) or row["outcome"] in {"rejected", "abandoned"}
+
+
+def _is_another(candidate: str | None, known: str) -> bool:
+    """Whether a name is another operation's, and not the short form of a path or the like."""
+    return candidate is not None and not known.endswith(candidate) and not candidate.endswith(known)
+
+
+def close_second(tx: Tx, token: str, operation_id: str, error: ProviderError) -> bool:
+    """The operation of this submission is a second one of its generation: closed, with what is known of its charge.
+
+    Where the submission has another operation, the second one gets a row of its own, since it may cost as much. True
+    if this closed it.
+    """
+    row = by_token(tx, token)
+    if row is None:
+        return False
+    if row["operation_id"] != operation_id:
+        drop_candidate(tx, token, operation_id)
+        token = f"{token}.{operation_id}"[:MAX_TOKEN]
+        extra = {"id": token, "token": token, "operation_id": operation_id, "outcome": "rejected", "closed_at": tx.now}
+        blank = dict.fromkeys(("candidate_operation_id", "error_code", "error_message"))
+        tx.insert("submission", row | extra | blank, on_conflict="DO NOTHING")
+    reported = {True: "yes", False: "no", None: "unknown"}[error.billed]
+    return _close(
+        tx,
+        token,
+        SubmissionOutcome.FAILED,
+        error=error,
+        billed=reported,
+        cost_micros=0 if reported == "no" else None,
+        only="operation_id IS NOT NULL",
+        among="outcome IN ('accepted', 'rejected', 'abandoned')",
+    )
+
+
+def note_billed(tx: Tx, token: str, billed: bool | None) -> None:
+    """The provider said whether it charges for work that is still open; None says nothing."""
+    if billed is not None:
+        tx.run(
+            "UPDATE submission SET billed = :billed WHERE token = :token AND outcome = 'accepted'",
+            {"billed": "yes" if billed else "no", "token": token},
+        )
 
 
 _OLD = (

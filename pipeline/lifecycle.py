@@ -50,13 +50,15 @@ class JobKind(StrEnum):
 
 
 class Step(StrEnum):
-    """What the next turn of a job does. `held` is taken by nobody until a person decides."""
+    """What the next turn of a job does. `held` is taken by nobody until a person decides; `late` is of a generation
+    that has ended, whose provider may still come up with something."""
 
     SUBMIT = "submit"
     RESOLVE = "resolve"
     HELD = "held"
     POLL = "poll"
     STORE = "store"
+    LATE = "late"
     DELIVER = "deliver"
 
 
@@ -142,13 +144,31 @@ class Busy:
 
 
 @dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Surely nothing was taken, or it failed unbilled, and another provider can be asked: go on in its lane. The one
+    that was asked stays closed for `after` seconds.
+
+    Args:
+        lane: of the provider that is asked next.
+        more: whether there is yet another one behind it.
+    """
+
+    fault: Fault
+    lane: str
+    more: bool
+    after: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
-    """It went wrong. `exhausted` means that no further try makes sense although the work itself was not refused."""
+    """It went wrong. `exhausted` means that no further try makes sense although the work itself was not refused; with
+    `late` the provider is asked on quietly, after so many seconds."""
 
     fault: Fault
     retryable: bool = False
     retry_after: float | None = None
     exhausted: bool = False
+    late: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,10 +188,12 @@ class Parked:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """A cancel was carried out."""
+    """A cancel was carried out; with `late` the provider works on, and is asked on quietly after so many seconds."""
+
+    late: float | None = None
 
 
-Outcome = Done | NotYet | Busy | Failed | Unknown | Parked | Stopped
+Outcome = Done | NotYet | Busy | Elsewhere | Failed | Unknown | Parked | Stopped
 
 # --- decisions: what the queue does about it ------------------------------------------------------------------------
 
@@ -221,6 +243,17 @@ class Requeue:
 
 
 @dataclass(frozen=True, slots=True)
+class Fallback:
+    """On to admission in the lane of the next provider, with the old place in line; the lane of this one is closed for
+    `delay` seconds."""
+
+    delay: float
+    fault: Fault
+    lane: str
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Fail:
     """A final answer: the work was refused."""
 
@@ -229,17 +262,21 @@ class Fail:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """Exhausted, poison or past its deadline: an operator may redrive it."""
+    """Exhausted, poison or past its deadline: an operator may redrive it. With `late` its job first looks on for what
+    may still come, after so many seconds."""
 
     fault: Fault
+    late: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """The client asked for it and it was still possible."""
+    """The client asked for it and it was still possible. With `late` the job looks on, as of a dead one."""
+
+    late: float | None = None
 
 
-Decision = Complete | Advance | Snooze | Retry | Hold | Requeue | Fail | DeadLetter | Cancel
+Decision = Complete | Advance | Snooze | Retry | Hold | Requeue | Fallback | Fail | DeadLetter | Cancel
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,21 +318,26 @@ def decide(
             return Snooze(after)
         case Busy(fault, after):
             return Requeue(after, fault)
+        case Elsewhere(fault, lane, more, after):
+            return Fallback(after, fault, lane, more)
         case Unknown(fault, after):
             return Hold(after, fault)
         case Parked(fault):
             return Hold(None, fault)
-        case Stopped():
-            return Cancel()
-        case Failed(fault, retryable=True, retry_after=asked):
-            if attempts + 1 >= policy.max_attempts:
-                return DeadLetter(fault)
-            return Retry(max(policy.delay(attempts + 1, jitter), asked or 0.0), fault)
-        case Failed(fault, exhausted=True):
-            return DeadLetter(fault)
-        case Failed(fault):
-            return Fail(fault)
+        case Stopped(late):
+            return Cancel(late)
+        case Failed():
+            return _decide_failed(outcome, attempts, policy, jitter)
     raise AssertionError(f"no decision for {outcome} at {step}")
+
+
+def _decide_failed(outcome: Failed, attempts: int, policy: RetryPolicy, jitter: float) -> Decision:
+    fault = outcome.fault
+    if outcome.retryable:
+        if attempts + 1 >= policy.max_attempts:
+            return DeadLetter(fault)
+        return Retry(max(policy.delay(attempts + 1, jitter), outcome.retry_after or 0.0), fault)
+    return DeadLetter(fault, outcome.late) if outcome.exhausted else Fail(fault)
 
 
 def _decide_cancelled(outcome: Outcome, step: Step, attempts: int, policy: RetryPolicy, jitter: float) -> Decision:
@@ -314,4 +356,6 @@ def _decide_cancelled(outcome: Outcome, step: Step, attempts: int, policy: Retry
             return Snooze(after)
         case Failed(_, retryable=True) if step is Step.POLL and attempts + 1 < policy.max_attempts:
             return decide(outcome, step=step, attempts=attempts, policy=policy, cancel_requested=False, jitter=jitter)
+        case Failed(late=late):
+            return Cancel(late)
     return Cancel()

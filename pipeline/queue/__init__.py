@@ -10,6 +10,7 @@ written only by whoever still holds both: `lock` says whether that is so, `ackno
     decisions     what follows from a turn
     signals       news and cancels
     dead          dead letters, and what sets a job going again
+    verdicts      what a person decides
     ended         what has ended
     statistics    counts
 """
@@ -19,8 +20,9 @@ from pipeline.queue.dead import DeadFilter, Place, dead, dead_groups, hold, redr
 from pipeline.queue.decisions import acknowledge, drop, lock, release
 from pipeline.queue.ended import forget, prune
 from pipeline.queue.jobs import FAR_FUTURE, Claim, LeaseLost, NewJob, enqueue
-from pipeline.queue.signals import cancel_unstarted, request_cancel, wake
+from pipeline.queue.signals import cancel_unstarted, look_again, request_cancel, wake
 from pipeline.queue.statistics import first_in_line, stats
+from pipeline.queue.verdicts import end, held_turn, send_to
 
 __all__ = [
     "FAR_FUTURE",
@@ -36,17 +38,21 @@ __all__ = [
     "dead",
     "dead_groups",
     "drop",
+    "end",
     "enqueue",
     "extend",
     "first_in_line",
     "forget",
+    "held_turn",
     "hold",
     "lock",
+    "look_again",
     "next_due",
     "prune",
     "redrive",
     "release",
     "request_cancel",
+    "send_to",
     "stats",
     "wake",
 ]

@@ -86,8 +86,8 @@ def hold(tx: Tx, kind: JobKind, subject_id: str) -> JobStatus | None:
 def redrive(tx: Tx, job: NewJob) -> bool:
     """Set a job going again that has ended, with every counter at its start; False if it has not ended.
 
-    Its fence is kept, so that it goes on rising and no turn of before can record anything. A job that was deleted
-    after its time is made anew.
+    One that only looks for what may come late has ended, too: a turn of it loses its lease. Its fence is kept, so that
+    it goes on rising and no turn of before can record anything. A job that was deleted after its time is made anew.
     """
     opened = tx.update(
         "job",
@@ -101,9 +101,11 @@ def redrive(tx: Tx, job: NewJob) -> bool:
             "polls": 0,
             "claims_unrecorded": 0,
             "cancel_requested": 0,
+            "locked_by": None,
+            "locked_until": None,
             "finished_at": None,
         },
-        "kind = :kind AND subject_id = :subject_id AND finished_at IS NOT NULL",
+        "kind = :kind AND subject_id = :subject_id AND (finished_at IS NOT NULL OR step = 'late')",
         {"kind": job.kind, "subject_id": job.subject_id},
     )
     return opened == 1 or enqueue(tx, job) is not None

@@ -10,6 +10,7 @@ from pipeline.lifecycle import (
     DeadLetter,
     Decision,
     Fail,
+    Fallback,
     Hold,
     JobStatus,
     Requeue,
@@ -67,8 +68,13 @@ def _consequences(tx: Tx, claim: Claim, decision: Decision) -> dict[str, object]
         case Requeue():
             attempts = claim.attempts if claim.step is Step.SUBMIT else 0
             return _due(tx, 0.0) | {"status": JobStatus.WAITING, "step": Step.SUBMIT, "attempts": attempts}
+        case Fallback(lane=lane, more=more):
+            moved = {"status": JobStatus.WAITING, "step": Step.SUBMIT, "attempts": 0}
+            return _due(tx, 0.0) | moved | {"lane": lane, "fallback": int(more)}
         case Complete() | Fail():
             return {"status": JobStatus.DONE, "finished_at": tx.now}
+        case DeadLetter(late=late) | Cancel(late) if late is not None:
+            return _due(tx, late) | {"step": Step.LATE, "attempts": 0, "polls": 0, "cancel_requested": 0}
         case DeadLetter():
             return {"status": JobStatus.DEAD, "finished_at": tx.now, "attempts": claim.attempts + 1}
         case Cancel():

@@ -40,3 +40,14 @@ def request_cancel(tx: Tx, kind: JobKind, subject_id: str) -> None:
         {"kind": kind, "subject_id": subject_id},
     )
     wake(tx, kind, subject_id)
+
+
+def look_again(tx: Tx, generation_id: str) -> None:
+    """Wake a generation's job for news of a paid call; one that has ended takes a look at what came late."""
+    tx.run(
+        "UPDATE job SET status = 'pending', step = 'late', scheduled_for = :now, finished_at = NULL, attempts = 0,"
+        " polls = 0, claims_unrecorded = 0, cancel_requested = 0"
+        " WHERE kind = 'generation' AND subject_id = :id AND finished_at IS NOT NULL",
+        {"id": generation_id, "now": tx.now},
+    )
+    wake(tx, JobKind.GENERATION, generation_id)

@@ -256,10 +256,70 @@ async def test_a_failure_that_was_not_billed_cost_nothing(db: Database) -> None:
     assert not await db.read(lambda tx: ledger.may_have_cost(tx, "gen_1"))
 
 
-@pytest.mark.parametrize(("outcome", "kept"), [("intended", True), ("unknown", True), ("accepted", False)])
-async def test_a_callbacks_word_is_kept_only_where_our_own_answer_is_missing(
-    db: Database, outcome: str, kept: bool
-) -> None:
+@pytest.mark.parametrize("outcome", [*OPEN, *CLOSED])
+async def test_a_callbacks_word_is_kept_unless_it_says_what_we_know(db: Database, outcome: str) -> None:
     await prepare(db, "t1", outcome)
-    await db.write(lambda tx: ledger.add_candidate(tx, "t1", "op-9"))
-    assert (await row(db, "t1"))["candidate_operation_id"] == ("op-9" if kept else None)
+    known = (await row(db, "t1"))["operation_id"]
+    if known is not None:
+        await db.write(lambda tx: ledger.add_candidate(tx, "t1", known))
+        assert (await row(db, "t1"))["candidate_operation_id"] is None
+    await db.write(lambda tx: ledger.add_candidate(tx, "t1", "another"))
+    found = await row(db, "t1")
+    assert found["candidate_operation_id"] == "another"
+    open_anyway = outcome in {"intended", "unknown"}
+    assert bool(ledger.strays([found])) is not open_anyway, "what is open is cleared up by the resolve stage"
+    await db.write(lambda tx: ledger.drop_candidate(tx, "t1", "another"))
+    assert (await row(db, "t1"))["candidate_operation_id"] is None
+
+
+@pytest.mark.parametrize(
+    ("candidate", "stray"),
+    [("operations/7", False), ("models/veo/operations/7", False), (None, False), ("operations/8", True)],
+)
+async def test_the_short_form_of_a_name_is_no_second_operation(candidate: str | None, stray: bool) -> None:
+    known = {"outcome": "accepted", "operation_id": "models/veo/operations/7", "candidate_operation_id": candidate}
+    assert bool(ledger.strays([known])) is stray
+
+
+async def test_a_second_operation_of_a_submission_is_a_row_of_its_own(db: Database) -> None:
+    await prepare(db, "t1", "accepted")
+    stopped = ProviderError(ErrorCode.CANCELLED, "a second one", billed=False)
+    assert await db.write(lambda tx: ledger.close_second(tx, "t1", "another", stopped))
+    assert not await db.write(lambda tx: ledger.close_second(tx, "t1", "another", stopped)), "only once"
+    first, second = await db.read(lambda tx: ledger.history(tx, "gen_1"))
+    assert (first["outcome"], first["billed"]) == ("accepted", "unknown")
+    assert (second["outcome"], second["billed"], second["cost_micros"]) == ("failed", "no", 0)
+    assert second["operation_id"] == "another"
+
+
+async def test_what_is_answered_for_one_that_was_closed_meanwhile_is_closed_as_a_second(db: Database) -> None:
+    await prepare(db, "t1", "rejected")
+    assert await db.write(lambda tx: intend(tx, "t2"))
+    await db.write(lambda tx: ledger.accept(tx, "t1", Operation("op-1")))
+    assert [each["token"] for each in ledger.strays(await db.read(lambda tx: ledger.history(tx, "gen_1")))] == ["t1"]
+    unclear = ProviderError(ErrorCode.CANCELLED, "a second one")
+    assert await db.write(lambda tx: ledger.close_second(tx, "t1", "op-1", unclear))
+    found = await row(db, "t1")
+    assert (found["outcome"], found["billed"], found["cost_micros"]) == ("failed", "unknown", None)
+    assert not ledger.strays(await db.read(lambda tx: ledger.history(tx, "gen_1")))
+
+
+async def test_what_a_generation_was_billed_is_the_worst_of_its_submissions(db: Database) -> None:
+    async def billed() -> str:
+        return await db.read(lambda tx: ledger.billed(tx, "gen_1"))
+
+    assert await billed() == "no", "nothing was submitted"
+    await prepare(db, "t1", "rejected")
+    assert await billed() == "no"
+    await prepare(db, "t2", "accepted")
+    assert await billed() == "unknown"
+    await db.write(lambda tx: ledger.note_billed(tx, "t2", None))
+    assert await billed() == "unknown"
+    await db.write(lambda tx: ledger.note_billed(tx, "t2", True))
+    assert await billed() == "yes"
+
+
+async def test_a_callback_is_carried_only_where_the_provider_was_told_where_to_ring() -> None:
+    offered = Recovery(idempotency_seconds=1.0, callback_seconds=1.0)
+    assert ledger.carriers(offered, rings=True) == ["key", "callback"]
+    assert ledger.carriers(offered, rings=False) == ["key"]
