@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from providers.base import Provider
+from providers.fal import FalProvider
 from providers.mock.adapter import MockProvider
 from providers.openrouter import OpenRouter
+from providers.runway import Runway
 from providers.wire import Clients
 
 Factory = Callable[[Clients, Mapping[str, str]], Provider]
@@ -16,7 +18,9 @@ Factory = Callable[[Clients, Mapping[str, str]], Provider]
 PROVIDERS: Mapping[str, Factory] = MappingProxyType(
     {
         "mock": MockProvider.from_options,
+        "fal": FalProvider.from_options,
         "openrouter": OpenRouter.from_options,
+        "runway": Runway.from_options,
     }
 )
 

@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from providers.mock.dialect import Dialect
-from providers.mock.dialects import native, openrouter
+from providers.mock.dialects import fal, native, openrouter, runway
 
 _ALL = (
     native.DIALECT,
+    fal.DIALECT,
     openrouter.DIALECT,
+    runway.DIALECT,
 )
 
 DIALECTS: Mapping[str, Dialect] = MappingProxyType({each.name: each for each in _ALL})
