@@ -12,8 +12,8 @@ one lock, so that it is exact across processes; the submission takes it over in 
 generation or puts it back in line gives it up. Nothing is kept as a counter that could drift.
 """
 
-from pipeline.spending.caps import Bound, Cap, Caps, Shortage, day_of, next_day
+from pipeline.spending.caps import NO_CAPS, Bound, Cap, Caps, Shortage, day_of, next_day
 from pipeline.spending.purse import Purse
 from pipeline.spending.sums import Money, lock, today
 
-__all__ = ["Bound", "Cap", "Caps", "Money", "Purse", "Shortage", "day_of", "lock", "next_day", "today"]
+__all__ = ["NO_CAPS", "Bound", "Cap", "Caps", "Money", "Purse", "Shortage", "day_of", "lock", "next_day", "today"]

@@ -28,12 +28,14 @@ class Purse:
     """The caps, with the memory of one process.
 
     Attributes:
+        patience: seconds from the request until a provider must have taken it (QUEUE_TIMEOUT).
         settled: sums of what is not expected to change soon, by what they are of.
         looks: when a lane's passed-over jobs are looked at again, in milliseconds.
         more: whether the last admission left jobs that it did not look at.
     """
 
     caps: Caps = NO_CAPS
+    patience: float = 86_400.0
     settled: dict[object, Settled] = field(default_factory=dict)
     looks: dict[str, int] = field(default_factory=dict)
     more: bool = False
