@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,8 +39,8 @@ class Clients:
 class Call:
     """A request as a value, which pure `build_*` functions return. `json` None means: no JSON body.
 
-    `form` (texts by name) makes a multipart body, with `files` as name -> (file name, bytes, MIME type) in it;
-    `urlencoded` makes the body of a plain HTML form.
+    `form` (a text or several by name) makes a multipart body, with `files` as name -> (file name, bytes, MIME type) in
+    it; `urlencoded` makes the body of a plain HTML form.
     """
 
     method: str
@@ -48,7 +48,7 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict)
     json: Any = None
     params: Mapping[str, str] = field(default_factory=dict)
-    form: Mapping[str, str] | None = None
+    form: Mapping[str, str | Sequence[str]] | None = None
     files: Mapping[str, tuple[str, bytes, str]] = field(default_factory=dict)
     urlencoded: Mapping[str, str] | None = None
 
@@ -63,7 +63,9 @@ class Call:
         if self.form is None:
             return client.build_request(self.method, self.url, headers=headers, json=self.json, params=params)
         parts: list[tuple[str, tuple[str | None, bytes] | tuple[str, bytes, str]]] = [
-            (name, (None, text.encode())) for name, text in self.form.items()
+            (name, (None, text.encode()))
+            for name, texts in self.form.items()
+            for text in ([texts] if isinstance(texts, str) else texts)
         ]
         parts += list(self.files.items())
         return client.build_request(self.method, self.url, headers=headers, files=parts, params=params)
