@@ -7,7 +7,9 @@ from types import MappingProxyType
 
 from providers.base import Provider
 from providers.fal import FalProvider
+from providers.luma import Luma
 from providers.mock.adapter import MockProvider
+from providers.openai_videos import OpenAIVideos
 from providers.openrouter import OpenRouter
 from providers.runway import Runway
 from providers.wire import Clients
@@ -19,8 +21,10 @@ PROVIDERS: Mapping[str, Factory] = MappingProxyType(
     {
         "mock": MockProvider.from_options,
         "fal": FalProvider.from_options,
+        "openai_videos": OpenAIVideos.from_options,
         "openrouter": OpenRouter.from_options,
         "runway": Runway.from_options,
+        "luma": Luma.from_options,
     }
 )
 
