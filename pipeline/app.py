@@ -19,15 +19,16 @@ from pipeline.api import Broadcaster, KeyRing, Service, create_api
 from pipeline.clock import Clock
 from pipeline.config import LOOPBACK_HOSTS, Settings, SettingsError
 from pipeline.db import Database, DatabaseError
+from pipeline.durations import Durations
 from pipeline.ids import new_id
 from pipeline.keys import Signer
 from pipeline.lifecycle import JobKind, RetryPolicy, Step
 from pipeline.links import Links
 from pipeline.maintenance import Keep, Maintenance
 from pipeline.models import DEFAULT_TENANT
-from pipeline.observed import Observed
 from pipeline.outbound import Outbound
 from pipeline.outbox import Outbox, set_default_endpoint
+from pipeline.roster import MOCK, Providers, make_fallback, make_providers
 from pipeline.safety import Secrets, check_webhook_url, plain, prepare_schema, resolve_secrets, webhook_is_blocked
 from pipeline.spool import Spool
 from pipeline.statistics import Statistics, catalog, process_gauges
@@ -38,15 +39,11 @@ from pipeline.turn import Handler
 from pipeline.wake import Doorbell
 from pipeline.worker import Identity, Limits, Worker
 from pipeline.workflow import Parts, Policies, Workflow
-from providers.base import Provider
-from providers.catalogue import load_catalogue
-from providers.options import NotConfigured
-from providers.registry import PROVIDERS, create_provider
+from providers.registry import PROVIDERS
 from providers.wire import Clients
 from webhooks.events import EventType, validate_types
 
 DELIVERIES_PER_ENDPOINT = 8
-MOCK = "mock"
 LEASES_OF_GRACE = 1.5
 TIME_SECONDS = 60.0
 
@@ -63,6 +60,7 @@ class Plant:
     storage: Storage
     spool: Spool
     providers: Providers
+    durations: Durations
     outbox: Outbox
     links: Links
     callbacks: Signer
@@ -70,50 +68,6 @@ class Plant:
     identity: Identity
     statistics: Statistics
     tracing: Tracing
-
-
-@dataclass(frozen=True, slots=True)
-class Providers:
-    """Who can be asked, by name, and for all others the settings that would be needed for it."""
-
-    ready: dict[str, Provider]
-    lacking: dict[str, tuple[str, ...]]
-
-
-def make_providers(settings: Settings, clients: Clients) -> Providers:
-    """The providers of these settings; the mock only where it is the default one. Raises SettingsError."""
-    if settings.provider is None:
-        raise SettingsError("PROVIDER is not set; for development `cp .env.example .env` chooses the mock")
-    if settings.provider not in PROVIDERS:
-        raise SettingsError(f"PROVIDER: there is none called {settings.provider!r}; known are {', '.join(PROVIDERS)}")
-    made = Providers({}, {})
-    for name in PROVIDERS:
-        if name == MOCK and settings.provider != MOCK:
-            made.lacking[name] = ("PROVIDER=mock",)
-            continue
-        try:
-            made.ready[name] = Observed(create_provider(name, clients, settings.options_of(name)))
-        except NotConfigured as error:
-            made.lacking[name] = tuple(f"{name}_{option}".upper() for option in error.missing)
-        except ValueError as error:
-            raise SettingsError(f"{name.upper()}: {error}") from None
-    return made
-
-
-def make_fallback(settings: Settings) -> tuple[tuple[str, str | None], ...]:
-    """Who is asked after PROVIDER: (provider, model). Raises SettingsError."""
-    found = []
-    for entry in settings.fallback:
-        name, _, model = entry.partition(":")
-        if name not in PROVIDERS:
-            raise SettingsError(f"FALLBACK: there is no provider {name!r}; known are {', '.join(PROVIDERS)}")
-        retired = load_catalogue(name).retired.get(model)
-        if retired is not None:
-            raise SettingsError(
-                f"FALLBACK: {name} shut {model} down on {retired.on}; its successor is {retired.successor}"
-            )
-        found.append((name, model or None))
-    return tuple(found)
 
 
 @asynccontextmanager
@@ -145,7 +99,9 @@ def _build(settings: Settings, secrets: Secrets, stack: AsyncExitStack) -> Plant
     stack.push_async_callback(storage.close)
     spool = Spool(settings.data_dir / "spool", settings.spool_bytes)
     stack.callback(spool.close)
-    links = Links(settings.base_url, settings.files_url, secrets.signing, settings.link_lifetime, clock.now)
+    providers = make_providers(settings, Clients(outbound.submit, outbound.calls, outbound.fetch))
+    durations = Durations(db, providers.catalogues)
+    links = make_links(settings, secrets, clock, durations)
     tracing = Tracing(os.urandom if settings.otlp_endpoint else None)
     identity = Identity(new_id("wrk", clock.now_ms()), socket.gethostname(), os.getpid(), __version__)
     return Plant(
@@ -156,7 +112,8 @@ def _build(settings: Settings, secrets: Secrets, stack: AsyncExitStack) -> Plant
         outbound=outbound,
         storage=storage,
         spool=spool,
-        providers=make_providers(settings, Clients(outbound.submit, outbound.calls, outbound.fetch)),
+        providers=providers,
+        durations=durations,
         outbox=make_outbox(settings, links, secrets, outbound, clock, tracing),
         links=links,
         callbacks=Signer(secrets.signing, "callback"),
@@ -181,6 +138,19 @@ async def _start(plant: Plant, stack: AsyncExitStack) -> None:
         )
     )
     stack.callback(asyncio.create_task(_keep_time(plant.db, plant.clock)).cancel)
+    stack.callback(asyncio.create_task(plant.durations.keep()).cancel)
+
+
+def make_links(settings: Settings, secrets: Secrets, clock: Clock, durations: Durations) -> Links:
+    """How generations are shown."""
+    return Links(
+        settings.base_url,
+        settings.files_url,
+        secrets.signing,
+        settings.link_lifetime,
+        clock.now,
+        expected=durations.of,
+    )
 
 
 def make_outbox(
@@ -248,6 +218,7 @@ def make_api(plant: Plant) -> Starlette:
             api_keys=plain(settings.api_key),
             default_provider=settings.provider or MOCK,
             fallback=make_fallback(settings),
+            durations=plant.durations,
             webhook_hosts=frozenset(host.lower() for host in settings.webhook_hosts),
             events=frozenset(EventType),
             max_body_bytes=settings.max_body_bytes,
@@ -271,6 +242,7 @@ def make_workflow(plant: Plant) -> Workflow:
         Parts(
             db=plant.db,
             providers=plant.providers.ready,
+            durations=plant.durations,
             storage=plant.storage,
             spool=plant.spool,
             outbox=plant.outbox,

@@ -7,6 +7,7 @@ from urllib.parse import quote, urlsplit
 
 from pipeline.db import Row
 from pipeline.keys import Signer
+from pipeline.lifecycle import Stage
 
 
 class Links:
@@ -16,6 +17,7 @@ class Links:
     secrets: SECRET_KEY; the first signs.
     lifetime: seconds after its end for which a video's link works.
     now: Unix seconds; a video whose time has come counts as expired before its file is gone.
+    expected: a generation's usual and long time at its provider, in seconds, from memory, for any thread to ask.
     """
 
     def __init__(
@@ -25,8 +27,10 @@ class Links:
         secrets: Sequence[str],
         lifetime: float,
         now: Callable[[], float] = lambda: 0.0,
+        expected: Callable[[Row], tuple[float, float]] | None = None,
     ) -> None:
         self._now = now
+        self._expected = expected
         self._base = base_url
         self._files = files_url.rstrip("/") if files_url else None
         self._videos = Signer(secrets, "content")
@@ -43,6 +47,14 @@ class Links:
         """Whether a generation's video has ended, or should have by now."""
         due = row["expires_at"] is not None and row["expires_at"] <= self._now() * 1000
         return row["expired_at"] is not None or due
+
+    def eta(self, row: Row) -> tuple[int, int] | None:
+        """When a generation's provider should have finished, and should surely have, in milliseconds since 1970; None
+        for what no provider works at."""
+        if self._expected is None or row["stage"] != Stage.GENERATING or row["accepted_at"] is None:
+            return None
+        usual, long = self._expected(row)
+        return row["accepted_at"] + int(usual * 1000), row["accepted_at"] + int(long * 1000)
 
     @property
     def host(self) -> str:

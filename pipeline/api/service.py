@@ -14,6 +14,7 @@ from pipeline.api.waiters import Waiters
 from pipeline.clock import Clock
 from pipeline.credentials import digest
 from pipeline.db import Database
+from pipeline.durations import Durations
 from pipeline.keys import Signer
 from pipeline.links import Links
 from pipeline.outbox import Outbox
@@ -37,6 +38,7 @@ class Service:
         broadcaster: tells those who watch.
         lacking: providers that cannot be asked, and the settings that would change that.
         bounds: how much of each provider may be under way.
+        durations: how long providers take.
         default_provider: asked when a request names none.
         fallback: (provider, model) of those that are asked next, where a request names neither provider nor model.
         webhook_hosts: hosts that a request may name in `webhook.url`.
@@ -53,6 +55,7 @@ class Service:
     storage: Storage
     providers: Mapping[str, Provider]
     lacking: Mapping[str, Sequence[str]]
+    durations: Durations
     clock: Clock
     random: Callable[[int], bytes]
     wake: Callable[[], None]

@@ -63,6 +63,13 @@ class ShownParameters(Answer):
     last_image: ShownImage | None = None
 
 
+class Eta(Answer):
+    """When the provider should have finished: half of such generations have by `p50`, nine of ten by `p90`."""
+
+    p50: Time
+    p90: Time
+
+
 class ShownFallback(Answer):
     """Another provider that would be asked."""
 
@@ -121,6 +128,7 @@ class Generation(Answer):
     parameters: ShownParameters
     fallback: Annotated[list[ShownFallback], Field(description="who would be asked next, in this order")]
     estimated_cost_micros: Annotated[Count, Field(description="list price of one submission in micro-USD")]
+    eta: Annotated[Eta | None, Field(description="while its provider works: when that should be done")]
     warnings: Annotated[list[str], Field(description="what a person should know about what was asked")]
     priority: Annotated[int, Field(ge=1, le=10)]
     run: Annotated[int, Field(ge=1, description="grows by one with every redrive")]

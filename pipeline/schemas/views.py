@@ -37,6 +37,7 @@ def generation_view(row: Row, links: Links) -> dict[str, Any]:
         "parameters": json.loads(row["parameters"]),
         "fallback": _fallback(row),
         "estimatedCostMicros": row["estimate_micros"],
+        "eta": _eta(row, links),
         "warnings": json.loads(row["warnings"]) if row["warnings"] else [],
         "priority": row["priority"],
         "run": row["run"],
@@ -52,6 +53,11 @@ def generation_view(row: Row, links: Links) -> dict[str, Any]:
         "links": links.of(row),
         "metadata": json.loads(row["labels"]),
     }
+
+
+def _eta(row: Row, links: Links) -> dict[str, Any] | None:
+    times = links.eta(row)
+    return None if times is None else {"p50": iso(times[0]), "p90": iso(times[1])}
 
 
 def _fallback(row: Row) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from pipeline.clock import Clock
 from pipeline.db import Database, Row
+from pipeline.durations import Durations, key_of
 from pipeline.lifecycle import Fault
 from pipeline.outbox import Outbox
 from pipeline.spool import Spool
@@ -31,6 +32,7 @@ class Parts:
 
     db: Database
     providers: Mapping[str, Provider]
+    durations: Durations
     storage: Storage
     spool: Spool
     outbox: Outbox
@@ -78,8 +80,10 @@ def subject_of(turn: Turn) -> Subject:
 
 
 def pace_for(parts: Parts, generation: Row) -> Pace:
-    """How often this generation is looked at."""
-    return pace_of(parts.providers[generation["provider"]].capabilities.catalogue, generation["model"])
+    """How often this generation is looked at, by what is known of such ones."""
+    learned = parts.durations.learned(key_of(generation))
+    catalogue = parts.providers[generation["provider"]].capabilities.catalogue
+    return pace_of(catalogue, generation["model"], None if learned is None else learned.p50)
 
 
 def fault_of(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 
 from pipeline import __version__
-from pipeline.app import make_providers
+from pipeline.roster import make_providers
 from pipeline.cli.doctor.setup import is_loopback
 from pipeline.cli.doctor.verdict import Check, failure, ok, warning
 from pipeline.cli.mock import SERVICE
