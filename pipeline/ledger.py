@@ -37,6 +37,7 @@ def intend(
             "id": token,
             "generation_id": generation["id"],
             "tenant_id": generation["tenant_id"],
+            "user_id": generation["user_id"],
             "run": generation["run"],
             "provider": generation["provider"],
             "model": generation["model"],

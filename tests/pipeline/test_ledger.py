@@ -21,7 +21,7 @@ PAID = ProviderError(ErrorCode.PROVIDER_ERROR, "the provider broke", billed=True
 
 
 def generation(name: str = "gen_1", *, run: int = 1) -> Row:
-    return {"id": name, "tenant_id": "default", "run": run, "provider": "mock", "model": "m"}
+    return {"id": name, "tenant_id": "default", "user_id": "u", "run": run, "provider": "mock", "model": "m"}
 
 
 def intend(tx: Tx, token: str, name: str = "gen_1", *, run: int = 1) -> bool:
