@@ -55,6 +55,13 @@ def load_native(provider: str) -> Mapping[str, Any]:
     return native
 
 
+def native_of(provider: str, model: str) -> dict[str, Any]:
+    """What `native` says of one model, where its tables are named by the beginnings of ids: the longest counts last."""
+    native = load_native(provider)
+    beginnings = sorted((name for name in native if model.startswith(name)), key=len)
+    return {name: value for beginning in beginnings for name, value in native[beginning].items()}
+
+
 def _document(provider: str) -> Mapping[str, Any]:
     return tomllib.loads(files("providers").joinpath("catalogues", f"{provider}.toml").read_text("utf-8"))
 

@@ -21,7 +21,7 @@ from providers.base import (
     SubmitContext,
     VideoRequest,
 )
-from providers.catalogue import load_native
+from providers.catalogue import load_native, native_of
 from providers.wire import Call, error_of, looks_refused, merged, with_code
 from providers.wire.pictures import picture_url
 
@@ -81,9 +81,7 @@ def require_model(model: str) -> str:
 def wire_of(model: str) -> dict[str, Any]:
     """How a model's input is written (`native` in the catalogue): `duration` as eight seconds look, `image` and
     `last_image` as the members are called."""
-    table = load_native("fal")
-    beginnings = sorted((name for name in table if model.startswith(name)), key=len)
-    return {place: name for beginning in beginnings for place, name in table[beginning].items()}
+    return native_of("fal", model)
 
 
 def length_of(seconds: int, example: object) -> object:
