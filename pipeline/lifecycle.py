@@ -137,10 +137,11 @@ class NotYet:
 @dataclass(frozen=True, slots=True)
 class Busy:
     """Surely nothing was taken and nobody is to blame (rate limit, pause): give up the place and wait; costs no
-    attempt."""
+    attempt. With `stays` nobody else can be asked meanwhile."""
 
     fault: Fault
     after: float = 0.0
+    stays: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,10 +237,12 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Requeue:
-    """Back to admission with the old place in line; the lane is closed for `delay` seconds."""
+    """Back to admission with the old place in line; the lane is closed for `delay` seconds. With `stays` it waits
+    there even while the lane is closed."""
 
     delay: float
     fault: Fault
+    stays: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,8 +319,8 @@ def decide(
             return Advance(next_step, after)
         case NotYet(after):
             return Snooze(after)
-        case Busy(fault, after):
-            return Requeue(after, fault)
+        case Busy(fault, after, stays):
+            return Requeue(after, fault, stays)
         case Elsewhere(fault, lane, more, after):
             return Fallback(after, fault, lane, more)
         case Unknown(fault, after):

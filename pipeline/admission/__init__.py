@@ -8,33 +8,44 @@ here.
     lanes        the road to one provider: open, closed, and why
 """
 
-from pipeline.admission.bounds import in_flight
+from pipeline.admission.bounds import Bounds, calls, in_flight
 from pipeline.admission.lanes import (
     EVERYTHING,
+    MAX_PAUSE,
     UNKNOWN_LIMIT,
+    Closed,
+    closed,
     hold_lane,
     is_paused,
     lanes,
     note_answer,
+    note_refusal,
     note_unknown,
     pause,
     provider_lane,
     resume,
 )
-from pipeline.admission.starting import HEAD_START_MS, LOWEST_PRIORITY, admit, next_opening, sort_at
+from pipeline.admission.starting import HEAD_START_MS, LOWEST_PRIORITY, admit, gate, next_opening, sort_at
 
 __all__ = [
     "EVERYTHING",
     "HEAD_START_MS",
     "LOWEST_PRIORITY",
+    "MAX_PAUSE",
     "UNKNOWN_LIMIT",
+    "Bounds",
+    "Closed",
     "admit",
+    "calls",
+    "closed",
+    "gate",
     "hold_lane",
     "in_flight",
     "is_paused",
     "lanes",
     "next_opening",
     "note_answer",
+    "note_refusal",
     "note_unknown",
     "pause",
     "provider_lane",

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 
 from pipeline.db import Row, Tx
+from pipeline.lifecycle import Fault
 
 EVERYTHING = "*"
 """The lane whose pause closes all others: no generation starts, what runs goes on, deliveries too."""
+
+MAX_PAUSE = 900.0
+"""Seconds that a provider's answers may close its lane, whatever they ask and however often they come; only LANE_PAUSE
+may be longer."""
+MAX_DOUBLINGS = 20
+MAX_REASON = 300
 
 
 def provider_lane(provider: str) -> str:
@@ -29,38 +37,86 @@ def hold_lane(tx: Tx, name: str) -> Row:
 def pause(tx: Tx, lane: str, *, seconds: float, reason: str) -> None:
     """Close a lane for a while; a longer pause is never cut short."""
     hold_lane(tx, lane)
+    _close(tx, lane, seconds, reason)
+    _tell_paused(tx, lane, seconds, reason)
+
+
+def _close(tx: Tx, lane: str, seconds: float, reason: str) -> None:
     tx.run(
         "UPDATE lane SET paused_until = :until, paused_reason = :reason"
         " WHERE name = :name AND (paused_until IS NULL OR paused_until < :until)",
-        {"name": lane, "until": tx.now + int(seconds * 1000), "reason": reason[:300]},
+        {"name": lane, "until": tx.now + int(seconds * 1000), "reason": reason[:MAX_REASON]},
     )
+
+
+def _tell_paused(tx: Tx, lane: str, seconds: float, reason: str) -> None:
     tx.emit(
         "lane.paused",
         level=logging.WARNING,
         lane=lane,
         kind=lane.partition(":")[0],
         seconds=round(seconds, 1),
-        reason=reason[:300],
+        reason=reason[:MAX_REASON],
     )
+
+
+def note_refusal(tx: Tx, lane: str, *, seconds: float, reason: str) -> None:
+    """The provider itself closes its lane, for everybody; afterwards it is probed, one call at a time.
+
+    A probe that is refused closes it again, each time for twice as long, up to MAX_PAUSE. What else was under way when
+    it was closed says nothing new, and can only ask for more time.
+    """
+    row = hold_lane(tx, lane)
+    if _is_closed(row, tx.now):
+        _close(tx, lane, seconds, reason)
+        tx.run("UPDATE lane SET probing = 1 WHERE name = :name AND probing = 0", {"name": lane})
+        return
+    longer = min(MAX_PAUSE, seconds * 2.0 ** min(row["probing"], MAX_DOUBLINGS))
+    seconds = max(seconds, longer)
+    _close(tx, lane, seconds, reason)
+    tx.run("UPDATE lane SET probing = probing + 1 WHERE name = :name", {"name": lane})
+    _tell_paused(tx, lane, seconds, reason)
+
+
+def _is_closed(row: Row, now: int) -> bool:
+    return (row["paused_until"] or 0) > now
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """Why nothing may be sent to a provider just now. `alone`: its own lane is closed, so that others may be open."""
+
+    fault: Fault
+    alone: bool = False
+
+
+def closed(tx: Tx, lane: str) -> Closed | None:
+    """Whether a lane is closed just now, by itself or with the whole service, and why."""
+    rows = tx.all(
+        "SELECT * FROM lane WHERE (name = :name OR name = :everything) AND paused_until > :now ORDER BY name",
+        {"name": lane, "everything": EVERYTHING, "now": tx.now},
+    )
+    if not rows:
+        return None
+    shut, alone = rows[0], all(row["name"] != EVERYTHING for row in rows)
+    what = "the provider's lane" if alone else "the whole service"
+    return Closed(Fault("lane_paused", f"{what} is paused: {shut['paused_reason']}"), alone)
 
 
 def is_paused(tx: Tx, lane: str) -> bool:
     """Whether a lane is closed just now, by itself or with the whole service."""
-    until = tx.value(
-        "SELECT max(paused_until) FROM lane WHERE name = :name OR name = :everything",
-        {"name": lane, "everything": EVERYTHING},
-    )
-    return until is not None and until > tx.now
+    return closed(tx, lane) is not None
 
 
 def resume(tx: Tx, lane: str) -> bool:
-    """Open a lane again, and forget its streak of unknown outcomes; False if it was open."""
+    """Open a lane again, and forget its streak of unknown outcomes and that it was to be probed; False if it was
+    open."""
     row = tx.one(f"SELECT paused_until FROM lane WHERE name = :name{tx.for_update}", {"name": lane})
     tx.run(
-        "UPDATE lane SET paused_until = NULL, paused_reason = NULL, unknown_streak = 0 WHERE name = :name",
+        "UPDATE lane SET paused_until = NULL, paused_reason = NULL, unknown_streak = 0, probing = 0 WHERE name = :name",
         {"name": lane},
     )
-    if row is None or (row["paused_until"] or 0) <= tx.now:
+    if row is None or not _is_closed(row, tx.now):
         return False
     tx.emit("lane.resumed", lane=lane)
     return True
@@ -80,13 +136,24 @@ def note_unknown(tx: Tx, lane: str, *, seconds: float) -> bool:
     )
     if streak < UNKNOWN_LIMIT:
         return False
-    pause(tx, lane, seconds=seconds, reason=f"{streak} paid calls in a row ended without a clear answer")
+    note_refusal(tx, lane, seconds=seconds, reason=f"{streak} paid calls in a row ended without a clear answer")
     return True
 
 
-def note_answer(tx: Tx, lane: str) -> None:
-    """The provider answers clearly: the streak is over."""
-    tx.run("UPDATE lane SET unknown_streak = 0 WHERE name = :name AND unknown_streak > 0", {"name": lane})
+def note_answer(tx: Tx, lane: str, *, well: bool = False) -> None:
+    """The provider answers clearly: the streak is over.
+
+    `well` says that it works: it took the work, or refused it for a fault of the request. Then it is probed no longer;
+    but not by an answer to what was under way when the lane was closed.
+    """
+    row = tx.one(
+        "UPDATE lane SET unknown_streak = 0 WHERE name = :name AND (unknown_streak > 0 OR probing > 0) RETURNING *",
+        {"name": lane},
+    )
+    if row is None or not well or not row["probing"] or _is_closed(row, tx.now):
+        return
+    tx.run("UPDATE lane SET probing = 0, paused_until = NULL, paused_reason = NULL WHERE name = :name", {"name": lane})
+    tx.emit("lane.resumed", lane=lane, probed=row["probing"])
 
 
 def lanes(tx: Tx) -> list[Row]:

@@ -6,9 +6,10 @@ nothing that arrives later than the largest head start can overtake: whatever wa
 
 from __future__ import annotations
 
-from pipeline.admission.bounds import in_flight
-from pipeline.admission.lanes import EVERYTHING, hold_lane, is_paused
+from pipeline.admission.bounds import Bounds, at_submit, in_flight, next_call, room, used
+from pipeline.admission.lanes import EVERYTHING, Closed, closed, hold_lane, is_paused
 from pipeline.db import Tx
+from pipeline.lifecycle import Fault
 
 HEAD_START_MS = 60_000
 LOWEST_PRIORITY = 10
@@ -29,32 +30,69 @@ WITH RECURSIVE lanes(lane) AS (
 SELECT lane FROM lanes WHERE lane IS NOT NULL"""
 
 
-def admit(tx: Tx, *, limit: int, max_in_flight: int) -> int:
-    """Start up to `limit` waiting jobs per lane, within the lane's bound, unless it is paused. Returns how many."""
+def admit(tx: Tx, *, limit: int, bounds: Bounds) -> int:
+    """Start up to `limit` waiting jobs per lane, within the lane's bounds, unless it is paused. Returns how many."""
     if is_paused(tx, EVERYTHING):
         return 0
-    return sum(_admit_lane(tx, row["lane"], limit, max_in_flight) for row in tx.all(_WAITING_LANES))
+    return sum(_admit_lane(tx, row["lane"], limit, bounds) for row in tx.all(_WAITING_LANES))
 
 
-def _admit_lane(tx: Tx, name: str, limit: int, max_in_flight: int) -> int:
+def _admit_lane(tx: Tx, name: str, limit: int, bounds: Bounds) -> int:
     lane = hold_lane(tx, name)
     if (lane["paused_until"] or 0) > tx.now:
-        return 0
-    bound = max_in_flight if lane["max_in_flight"] is None else lane["max_in_flight"]
-    free = bound - in_flight(tx, name)
-    if free <= 0:
-        return 0
+        return _let_through(tx, name, limit)
+    free = min(limit, room(tx, lane, bounds))
+    return _start(tx, _NEXT, name, free) if free > 0 else 0
+
+
+def _let_through(tx: Tx, name: str, limit: int) -> int:
+    """Of a paused lane those go on that can ask somebody else: their submit turn sends them there, and pays nobody.
+
+    At most `limit` are on their way at once, whatever the lane's bounds.
+    """
+    free = limit - at_submit(tx, name)
+    return _start(tx, _NEXT_WITH_FALLBACK, name, free) if free > 0 else 0
+
+
+_NEXT = "SELECT id FROM job WHERE status = 'waiting' AND lane = :lane ORDER BY sort_at, id LIMIT :free"
+_NEXT_WITH_FALLBACK = _NEXT.replace("'waiting'", "'waiting' AND fallback = 1")
+
+
+def _start(tx: Tx, chosen: str, lane: str, free: int) -> int:
     return tx.run(
-        "UPDATE job SET status = 'pending', scheduled_for = :now WHERE status = 'waiting' AND id IN (SELECT id FROM job"
-        " WHERE status = 'waiting' AND lane = :lane ORDER BY sort_at, id LIMIT :free)",
-        {"now": tx.now, "lane": name, "free": min(limit, free)},
+        f"UPDATE job SET status = 'pending', scheduled_for = :now WHERE status = 'waiting' AND id IN ({chosen})",
+        {"now": tx.now, "lane": lane, "free": free},
     )
 
 
-def next_opening(tx: Tx) -> int | None:
-    """When the next paused lane opens, in the database's milliseconds.
+def gate(tx: Tx, lane: str, bounds: Bounds, *, strict: bool) -> Closed | None:
+    """Why a turn may not pay now, in the transaction of its intent; None if it may.
+
+    `strict` is for a job that did not pass the bounds on its way to this turn: one that is tried again, or that was let
+    through a paused lane. The others were counted when they started.
+    """
+    shut = closed(tx, lane)
+    if shut is not None:
+        return shut
+    row = tx.one("SELECT * FROM lane WHERE name = :name", {"name": lane})
+    if row is not None and row["probing"] and at_submit(tx, lane) > 1:
+        return Closed(Fault("lane_probing", "one call at a time until the provider works again"))
+    if not strict or row is None:
+        return None
+    if in_flight(tx, lane, bounds.unclear_seconds) > bounds.of(row):
+        return Closed(Fault("lane_full", "the provider has as much in flight as it may have"))
+    if lane in bounds.per_minute and used(tx, lane) > bounds.per_minute[lane]:
+        return Closed(Fault("lane_rate", f"{bounds.per_minute[lane]} calls a minute are made (REQUESTS_PER_MINUTE)"))
+    return None
+
+
+def next_opening(tx: Tx, bounds: Bounds) -> int | None:
+    """When the next paused lane opens, or may be called again within its rate, in the database's milliseconds.
 
     Lanes that are merely full are left out: a place that becomes free wakes the worker by itself.
     """
-    value = tx.value("SELECT min(paused_until) FROM lane WHERE paused_until > :now", {"now": tx.now})
-    return None if value is None else int(value)
+    times = [tx.value("SELECT min(paused_until) FROM lane WHERE paused_until > :now", {"now": tx.now})]
+    if bounds.per_minute:
+        waiting = {row["lane"] for row in tx.all(_WAITING_LANES)}
+        times += [next_call(tx, lane, rate) for lane, rate in bounds.per_minute.items() if lane in waiting]
+    return min((int(time) for time in times if time is not None), default=None)

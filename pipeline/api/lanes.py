@@ -54,15 +54,16 @@ async def resume(request: Request) -> Response:
 
 
 async def _lane_name(service: Service, asked: str | None) -> str:
-    """The lane of a provider that is configured or has been, or `*` for all. Raises Problem 422."""
+    """The lane of a provider that is configured or has been, by either name, or `*` for all. Raises Problem 422."""
     if asked is None or asked == EVERYTHING:
         return EVERYTHING
     known = {provider_lane(name) for name in service.providers}
     known |= {row["name"] for row in await service.db.read(admission.lanes)} - {EVERYTHING}
-    if asked not in known:
+    name = asked if asked in known else provider_lane(asked)
+    if name not in known:
         error = {"pointer": "/lane", "detail": "is not a lane of this service", "allowed": sorted(known)}
         raise Problem(422, "invalid_request", "1 member(s) of the body cannot be taken", errors=[error])
-    return asked
+    return name
 
 
 def _view(row: Row, until: int | None) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from pipeline import admission, queue, statistics
+from pipeline.admission import Bounds
 from pipeline.api.auth import require, service_of
 from pipeline.credentials import Scope
 from pipeline.db import Row, Tx
@@ -29,7 +30,7 @@ async def queue_status(request: Request) -> Response:
     caller = await require(request, Scope.ADMIN)
     service = service_of(request)
     if caller.operator:
-        return JSONResponse(await service.db.read(lambda tx: whole(tx, service.max_in_flight)))
+        return JSONResponse(await service.db.read(lambda tx: whole(tx, service.bounds)))
     return JSONResponse(await service.db.read(lambda tx: own(tx, caller.tenant)))
 
 
@@ -39,11 +40,11 @@ def own(tx: Tx, tenant: str) -> dict[str, Any]:
     return _counts(tx, groups, tenant)
 
 
-def whole(tx: Tx, max_in_flight: int) -> dict[str, Any]:
+def whole(tx: Tx, bounds: Bounds) -> dict[str, Any]:
     """The service as a whole."""
     groups = queue.stats(tx)
     return _counts(tx, groups, None) | {
-        "lanes": [_lane_view(tx, row, groups, max_in_flight) for row in admission.lanes(tx)],
+        "lanes": [_lane_view(tx, row, bounds) for row in admission.lanes(tx)],
         "workers": [_worker_view(row) for row in workers(tx)],
         "lastHour": statistics.last_hour(tx),
     }
@@ -76,15 +77,6 @@ def held(groups: list[Row]) -> int:
     return sum(g["jobs"] for g in groups if g["step"] in UNCLEAR and g["status"] in {"pending", "processing"})
 
 
-def in_flight(groups: list[Row], lane: str) -> int:
-    """Admitted generations of a lane that have not ended, without those that wait for a person."""
-    return sum(
-        g["jobs"]
-        for g in groups
-        if g["lane"] == lane and g["step"] in RUNNING and g["status"] in {"pending", "processing"}
-    )
-
-
 def oldest_waiting(tx: Tx, groups: list[Row], tenant: str | None = None) -> float | None:
     """Seconds since the generation that waits longest for admission was asked for, or set going again."""
     lanes = [group["lane"] for group in groups if group["status"] == "waiting"]
@@ -113,12 +105,16 @@ def _worker_view(row: Row) -> dict[str, Any]:
     }
 
 
-def _lane_view(tx: Tx, row: Row, groups: list[Row], max_in_flight: int) -> dict[str, Any]:
-    paused = (row["paused_until"] or 0) > tx.now
+def _lane_view(tx: Tx, row: Row, bounds: Bounds) -> dict[str, Any]:
+    name, paused, probing = row["name"], (row["paused_until"] or 0) > tx.now, bool(row["probing"])
+    rate = bounds.per_minute.get(name)
     return {
-        "name": row["name"],
-        "inFlight": in_flight(groups, row["name"]),
-        "maxInFlight": max_in_flight if row["max_in_flight"] is None else row["max_in_flight"],
+        "name": name,
+        "inFlight": admission.in_flight(tx, name, bounds.unclear_seconds),
+        "maxInFlight": bounds.of(row),
+        "requestsLastMinute": None if rate is None else admission.calls(tx, name),
+        "requestsPerMinute": rate,
         "pausedUntil": iso(row["paused_until"]) if paused else None,
-        "pausedReason": row["paused_reason"] if paused else None,
+        "pausedReason": row["paused_reason"] if paused or probing else None,
+        "probing": probing,
     }

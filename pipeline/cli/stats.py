@@ -66,11 +66,19 @@ def _lanes(status: Json) -> Iterator[str]:
             (
                 lane["name"],
                 f"{lane['inFlight']}/{lane['maxInFlight']}",
-                "" if lane["pausedUntil"] is None else f"paused until {lane['pausedUntil']}: {lane['pausedReason']}",
+                "" if rate is None else f"{lane['requestsLastMinute']}/{rate}",
+                _state(lane),
             )
             for lane in lanes
+            for rate in [lane.get("requestsPerMinute")]
         ]
-        yield table(("LANE", "IN FLIGHT", "STATE"), rows)
+        yield table(("LANE", "IN FLIGHT", "PER MINUTE", "STATE"), rows)
+
+
+def _state(lane: Json) -> str:
+    if lane["pausedUntil"] is not None:
+        return f"paused until {lane['pausedUntil']}: {lane['pausedReason']}"
+    return f"probing, one call at a time, after: {lane['pausedReason']}" if lane.get("probing") else ""
 
 
 def _workers(status: Json) -> Iterator[str]:

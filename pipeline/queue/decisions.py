@@ -65,9 +65,10 @@ def _consequences(tx: Tx, claim: Claim, decision: Decision) -> dict[str, object]
             return {"status": JobStatus.PENDING, "scheduled_for": FAR_FUTURE, "step": Step.HELD, "attempts": 0}
         case Hold(delay) if delay is not None:
             return _due(tx, delay) | {"step": Step.RESOLVE, "attempts": 0, "polls": 0}
-        case Requeue():
+        case Requeue(stays=stays):
             attempts = claim.attempts if claim.step is Step.SUBMIT else 0
-            return _due(tx, 0.0) | {"status": JobStatus.WAITING, "step": Step.SUBMIT, "attempts": attempts}
+            moved = {"status": JobStatus.WAITING, "step": Step.SUBMIT, "attempts": attempts}
+            return _due(tx, 0.0) | moved | ({"fallback": 0} if stays else {})
         case Fallback(lane=lane, more=more):
             moved = {"status": JobStatus.WAITING, "step": Step.SUBMIT, "attempts": 0}
             return _due(tx, 0.0) | moved | {"lane": lane, "fallback": int(more)}

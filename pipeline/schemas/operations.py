@@ -59,7 +59,8 @@ class DeadRedrive(Body):
 
 
 class Pause(Body):
-    """What is closed: the lane of one provider, or the whole service; for how long, if not until it is resumed."""
+    """What is closed: the lane of one provider, such as `provider:fal` or just `fal`, or the whole service; for how
+    long, if not until it is resumed."""
 
     lane: Short | None = None
     seconds: Annotated[int, Field(ge=1, le=YEAR), Whole] | None = None

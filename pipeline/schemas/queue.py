@@ -33,8 +33,11 @@ class Lane(Answer):
     name: str
     in_flight: Count
     max_in_flight: Count
+    requests_last_minute: Annotated[Count | None, Field(description="null where nothing bounds them")]
+    requests_per_minute: Annotated[Count | None, Field(description="paid calls that may begin in any 60 seconds")]
     paused_until: Time | None
-    paused_reason: str | None
+    paused_reason: Annotated[str | None, Field(description="of the pause, or of the last one while it is probed")]
+    probing: Annotated[bool, Field(description="the provider closed it: one call at a time until it works again")]
 
 
 class WorkerSeen(Answer):

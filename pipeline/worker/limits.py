@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pipeline.admission import Bounds
 from pipeline.lifecycle import Step
 
 
@@ -24,7 +25,7 @@ class Limits:
 
     slots: Mapping[Step, int]
     per_lane: Mapping[Step, int]
-    max_in_flight: int
+    bounds: Bounds
     lease: float
     turn_timeout: float
     drain_timeout: float

@@ -15,6 +15,7 @@ from pipeline.lifecycle import (
     Decision,
     Fail,
     Failed,
+    Fallback,
     Fault,
     GenerationStatus,
     Hold,
@@ -30,6 +31,7 @@ from pipeline.lifecycle import (
 from pipeline.queue import Claim, LeaseLost
 from pipeline.telemetry import emit
 from pipeline.turn import Report, Turn
+from pipeline.workflow.fallback import or_elsewhere, step_on
 from pipeline.workflow.parts import Parts, Subject, subject_of
 from pipeline.workflow.poll import poll
 from pipeline.workflow.resolve import resolve
@@ -63,16 +65,18 @@ class Workflow:
             if row is not None:
                 opened = ledger.open_submission(tx, row["id"])
                 made = ledger.count(tx, row["id"], row["run"])
-                paused = claim.step is Step.SUBMIT and admission.is_paused(tx, claim.lane)
-                subjects[claim.id] = Subject(row, opened, made, paused)
+                closed = admission.closed(tx, claim.lane) if claim.step is Step.SUBMIT else None
+                subjects[claim.id] = Subject(row, opened, made, closed)
         return subjects
 
     async def run(self, turn: Turn) -> Report:
         """Run the stage that the job is at."""
         claim, generation = turn.claim, subject_of(turn).generation
         if generation["provider"] not in self._parts.providers:
-            return _not_served(turn)
-        report = await _STAGES[claim.step](self._parts, turn)
+            report = _not_served(self._parts, turn)
+        else:
+            report = await _STAGES[claim.step](self._parts, turn)
+        report.fields = {"provider": generation["provider"], **report.fields}
         if generation["traceparent"]:
             report.fields = {**report.fields, "parent": generation["traceparent"]}
         return report
@@ -94,9 +98,9 @@ class Workflow:
             cancel_requested=bool(locked["cancel_requested"]),
             jitter=self._parts.uniform(),
         )
-        if isinstance(decision, Requeue) and decision.delay > 0:
+        if isinstance(decision, Requeue | Fallback) and decision.delay > 0:
             reason = f"{decision.fault.code}: {decision.fault.message}"
-            admission.pause(tx, claim.lane, seconds=decision.delay, reason=reason)
+            admission.note_refusal(tx, claim.lane, seconds=decision.delay, reason=reason)
         cancelling = bool(locked["cancel_requested"])
         queue.acknowledge(tx, claim, decision, wake_seq=locked["wake_seq"], cancel_requested=cancelling)
         self._apply(tx, subject_of(turn).generation, report, decision, claim.polls)
@@ -108,6 +112,11 @@ class Workflow:
             return
         changed, event = _consequences(decision, tx.now)
         changed = {**report.patch, **changed}
+        noted = _note(decision)
+        if isinstance(decision, Fallback):
+            columns, detail = step_on(self._parts, before, decision)
+            changed, noted = changed | columns, [("fallback", detail)]
+            _tell_fallback(tx, before, columns, decision.fault)
         if isinstance(decision, Complete):
             changed["expires_at"] = self._parts.policies.expires_at(tx.now)
         if isinstance(decision, Fail | DeadLetter) and ledger.may_have_cost(tx, before["id"]):
@@ -125,20 +134,31 @@ class Workflow:
             tx.update("generation", changed, "id = :id", {"id": before["id"]})
         generation = before | changed
         notes = report.notes if polls < MANY_POLLS or not isinstance(decision, Snooze) else ()
-        for name, detail in (*notes, *_note(decision)):
-            timeline.note(tx, generation, name, **detail)
+        for name, words in (*notes, *noted):
+            timeline.note(tx, generation, name, **words)
         if event is not None:
             now = tx.one("SELECT * FROM generation WHERE id = :id", {"id": before["id"]})
             self._parts.outbox.record(tx, now or generation, event)
 
 
-def _not_served(turn: Turn) -> Report:
+def _tell_fallback(tx: Tx, before: Row, after: Row, fault: Fault) -> None:
+    tx.emit(
+        "generation.fallback",
+        generation=before["id"],
+        provider=before["provider"],
+        to=after["provider"],
+        code=fault.code,
+        reason=fault.message,
+    )
+
+
+def _not_served(parts: Parts, turn: Turn) -> Report:
     """This worker does not know the provider. Work that may have been paid for waits for one that does."""
     subject = subject_of(turn)
     name = subject.generation["provider"]
     fault = Fault("provider_not_configured", f"the provider {name!r} is not configured in this worker")
     if turn.claim.step is Step.SUBMIT and subject.open_submission is None:
-        return Report(Failed(fault))
+        return or_elsewhere(parts, subject.generation, Report(Failed(fault)))
     emit("provider.missing", level=30, provider=name, generation=subject.generation["id"], step=turn.claim.step)
     return Report(NotYet(UNSERVED_SECONDS), notes=[("provider.missing", {"provider": name})])
 
@@ -162,7 +182,7 @@ def _consequences(decision: Decision, now: int) -> tuple[dict[str, object], Even
             return {"status": GenerationStatus.PROCESSING, "stage": STAGE_OF_STEP[step]} | _NO_ERROR, None
         case Hold(_, fault):
             return {"status": GenerationStatus.PROCESSING, "stage": Stage.HELD} | _error(fault), EventType.HELD
-        case Requeue():
+        case Requeue() | Fallback():
             return {"stage": Stage.WAITING}, None
     return {}, None
 

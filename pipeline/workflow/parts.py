@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+from pipeline.admission import Bounds, Closed
 from pipeline.clock import Clock
 from pipeline.db import Database, Row
 from pipeline.durations import Durations, key_of
@@ -37,6 +38,7 @@ class Parts:
     spool: Spool
     outbox: Outbox
     policies: Policies
+    bounds: Bounds
     clock: Clock
     uniform: Callable[[], float]
     random: Callable[[int], bytes]
@@ -52,13 +54,13 @@ class Subject:
     Args:
         open_submission: the one that may still cost or yield something, if any.
         submissions: how many its run has made.
-        paused: whether its lane is closed to new submissions.
+        closed: why its lane takes no new submissions, if it does not.
     """
 
     generation: Row
     open_submission: Row | None
     submissions: int
-    paused: bool = False
+    closed: Closed | None = None
 
 
 async def ask(answer: Awaitable[T]) -> T:

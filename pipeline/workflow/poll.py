@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-from pipeline import ledger
+from pipeline import admission, ledger
 from pipeline.db import Row
 from pipeline.lifecycle import Busy, Done, Failed, Fault, NotYet, Step, Stopped
 from pipeline.turn import Report, Turn
+from pipeline.workflow.fallback import or_elsewhere
 from pipeline.workflow.parts import Parts, ask, fault_of, pace_for, subject_of
 from providers.base import ErrorCode, Operation, Output, Phase, Provider, ProviderError, ProviderStatus, Stop
 
@@ -68,7 +69,7 @@ async def poll(parts: Parts, turn: Turn) -> Report:
     try:
         status = await ask(provider.poll(operation))
     except ProviderError as error:
-        return _unreached(parts, turn, error, elapsed)
+        return _noted(parts, turn, error, _unreached(parts, turn, error, elapsed))
     match status.phase:
         case Phase.SUCCEEDED:
             return _succeeded(parts, turn, status)
@@ -115,8 +116,17 @@ def _failed(parts: Parts, turn: Turn, status: ProviderStatus) -> Report:
     notes = [("generation.refused", {"code": error.code, "reason": error.message, "billed": error.billed})]
     may_resubmit = error.resubmit and error.billed is False and not status.cost_micros
     if may_resubmit and subject_of(turn).submissions < parts.policies.max_submissions:
-        return Report(Busy(fault_of(error)), patch={"operation": None, "progress": None}, facts=facts, notes=notes)
+        anew = Report(Busy(fault_of(error)), patch={"operation": None, "progress": None}, facts=facts, notes=notes)
+        return or_elsewhere(parts, subject_of(turn).generation, anew)
     return Report(Failed(fault_of(error, retryable=error.retryable or error.resubmit)), facts=facts, notes=notes)
+
+
+def _noted(parts: Parts, turn: Turn, error: ProviderError, report: Report) -> Report:
+    """A key that is refused here pays for nothing either: the lane is closed before anybody tries."""
+    if error.code is ErrorCode.AUTH:
+        lane, seconds, reason = turn.claim.lane, parts.policies.lane_pause, f"{error.code}: {error.message}"
+        report.facts = [*report.facts, lambda tx: admission.note_refusal(tx, lane, seconds=seconds, reason=reason)]
+    return report
 
 
 def _unreached(parts: Parts, turn: Turn, error: ProviderError, elapsed: float) -> Report:

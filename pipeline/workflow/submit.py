@@ -6,7 +6,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from pipeline import admission, ledger, queue, timeline
+from pipeline import admission, chain, ledger, queue, timeline
+from pipeline.admission import Closed
 from pipeline.db import Row, Tx
 from pipeline.ids import new_id
 from pipeline.lifecycle import (
@@ -26,6 +27,7 @@ from pipeline.lifecycle import (
 from pipeline.schemas import video_request
 from pipeline.storage import ObjectMissing, StorageError
 from pipeline.turn import Report, Turn
+from pipeline.workflow.fallback import or_elsewhere, shut
 from pipeline.workflow.parts import Parts, fault_of, pace_for, subject_of
 from providers import base
 from providers.base import Accepted, ErrorCode, Operation, ProviderError, Rejected, SubmitContext, SubmitResult
@@ -36,9 +38,10 @@ PROCESS_ENDED = ProviderError(ErrorCode.TRANSIENT, "our process ended between th
 STOPPED_WAITING = ProviderError(ErrorCode.TRANSIENT, "our process was stopped while it waited for the answer")
 NEVER_SENT = ProviderError(ErrorCode.TRANSIENT, "the lease ended before anything was sent", billed=False)
 MIN_PAUSE = 1.0
-MAX_PAUSE = 900.0
-"""Seconds that one answer may close a provider's lane for everybody, whatever it asks."""
+"""Seconds that a provider's lane is closed at least for its 429."""
 PAUSING = frozenset({ErrorCode.AUTH, ErrorCode.QUOTA})
+REQUESTS_FAULT = frozenset({ErrorCode.INVALID_REQUEST, ErrorCode.MODERATION, ErrorCode.NOT_FOUND})
+"""A provider that refuses so would have taken another request: it works."""
 
 Fact = Callable[[Tx], object]
 
@@ -55,8 +58,8 @@ async def submit(parts: Parts, turn: Turn) -> Report:
     if waited > parts.policies.queue_timeout:
         message = f"no provider took it within {parts.policies.queue_timeout:g} s (QUEUE_TIMEOUT)"
         return Report(Failed(Fault("deadline_exceeded", message, retryable=True), exhausted=True))
-    if subject.paused:
-        return Report(Busy(Fault("lane_paused", "the provider's lane is paused")))
+    if subject.closed is not None:
+        return shut(parts, subject.generation, subject.closed)
     if subject.submissions >= parts.policies.max_submissions:
         message = f"{subject.submissions} submissions were made, which is MAX_SUBMISSIONS"
         return Report(Failed(Fault("max_submissions", message), exhausted=True))
@@ -70,8 +73,8 @@ async def submit(parts: Parts, turn: Turn) -> Report:
     request, amount = settled(request, catalogue), list_price(request, catalogue)
     turn.paying = True
     intended = await parts.db.write(lambda tx: _intend(parts, turn, tx, token, amount), key=turn.claim.id)
-    if intended is None:
-        return Report(Stopped())
+    if not isinstance(intended, dict):
+        return Report(Stopped()) if intended is None else shut(parts, subject.generation, intended)
     subject.generation = intended
     if not turn.lease.valid():
         return Report(
@@ -115,13 +118,17 @@ async def _input_image(parts: Parts, key: str | None, kind: str | None) -> bytes
     return await parts.storage.read(key, parts.max_image_bytes)
 
 
-def _intend(parts: Parts, turn: Turn, tx: Tx, token: str, estimate_micros: int) -> Row | None:
-    """T1: under the fence, one commit says that we are about to pay. Returns the row as it is now, or None if a cancel
-    came first; raises LeaseLost.
+def _intend(parts: Parts, turn: Turn, tx: Tx, token: str, estimate_micros: int) -> Row | Closed | None:
+    """T1: under the fence, one commit says that we are about to pay. Returns the row as it is now, why nothing may be
+    sent just now, or None if a cancel came first; raises LeaseLost.
     """
-    if queue.lock(tx, turn.claim)["cancel_requested"]:
+    claim, generation = turn.claim, dict(subject_of(turn).generation)
+    if queue.lock(tx, claim)["cancel_requested"]:
         return None
-    generation = dict(subject_of(turn).generation)
+    strict = claim.attempts > 0 or chain.has_fallback(generation)
+    closed = admission.gate(tx, claim.lane, parts.bounds, strict=strict)
+    if closed is not None:
+        return closed
     recovery = parts.providers[generation["provider"]].capabilities.recovery
     if not ledger.intend(tx, generation, token=token, estimate_micros=estimate_micros, recovery=recovery):
         raise queue.LeaseLost(f"generation {generation['id']} has an open submission already")
@@ -162,7 +169,7 @@ def answered(parts: Parts, turn: Turn, token: str, result: SubmitResult) -> Repo
         case Accepted(operation):
             return _accepted(parts, turn, token, operation)
         case Rejected(error):
-            return _rejected(parts, lane, token, error)
+            return _rejected(parts, turn, token, error)
         case base.Unknown(error):
             pause = parts.policies.lane_pause
             return Report(
@@ -185,7 +192,7 @@ def _accepted(parts: Parts, turn: Turn, token: str, operation: Operation) -> Rep
         },
         facts=[
             lambda tx: accept(tx, generation, token, operation),
-            lambda tx: admission.note_answer(tx, turn.claim.lane),
+            lambda tx: admission.note_answer(tx, turn.claim.lane, well=True),
         ],
         notes=[("submit.accepted", {"operation": operation.id})],
         fields={"operation": operation.id},
@@ -201,17 +208,24 @@ def accept(tx: Tx, generation: Row, token: str, operation: Operation) -> None:
         timeline.note(tx, generation, "submit.late", operation=operation.id, billed="unknown")
 
 
-def _rejected(parts: Parts, lane: str, token: str, error: ProviderError) -> Report:
+def _rejected(parts: Parts, turn: Turn, token: str, error: ProviderError) -> Report:
+    lane, well = turn.claim.lane, error.code in REQUESTS_FAULT
     facts: list[Fact] = [lambda tx: ledger.reject(tx, token, error)]
     if error.http_status is not None:
-        facts.append(lambda tx: admission.note_answer(tx, lane))
+        facts.append(lambda tx: admission.note_answer(tx, lane, well=well))
     notes = [("submit.rejected", {"code": error.code, "reason": error.message, "http_status": error.http_status})]
+    report = Report(_after_refusal(error, parts.policies.lane_pause), facts=facts, notes=notes)
+    return or_elsewhere(parts, subject_of(turn).generation, report)
+
+
+def _after_refusal(error: ProviderError, lane_pause: float) -> Busy | Failed:
+    """What follows where nobody else can be asked: a provider that works for nobody is left alone for a while."""
     fault = fault_of(error)
     if error.code is ErrorCode.RATE_LIMITED:
-        wait = parts.policies.lane_pause / 4 if error.retry_after is None else max(MIN_PAUSE, error.retry_after)
-        return Report(Busy(fault, min(wait, MAX_PAUSE)), facts=facts, notes=notes)
+        wait = lane_pause / 4 if error.retry_after is None else max(MIN_PAUSE, error.retry_after)
+        return Busy(fault, min(wait, admission.MAX_PAUSE))
     if error.code in PAUSING:
-        return Report(Busy(fault, parts.policies.lane_pause), facts=facts, notes=notes)
+        return Busy(fault, lane_pause)
     if error.code is ErrorCode.TRANSIENT and error.http_status is None:
-        return Report(Busy(fault, parts.policies.lane_pause / 4), facts=facts, notes=notes)
-    return Report(Failed(fault, retryable=error.retryable, retry_after=error.retry_after), facts=facts, notes=notes)
+        return Busy(fault, lane_pause / 4)
+    return Failed(fault, retryable=error.retryable, retry_after=error.retry_after)

@@ -20,6 +20,7 @@ from tests.pipeline.queue_help import GENERATION, claim, claim_one, enqueue, fin
 pytestmark = pytest.mark.anyio
 
 LANE = "provider:a"
+BOUNDS = admission.Bounds(100)
 FAULT = Fault("rate_limited", "slow down")
 
 
@@ -33,7 +34,7 @@ async def arrive(db: Database, subject: str, *, priority: int = 5, lane: str = L
 
 
 async def admit(db: Database, *, limit: int = 100, at_most: int = 100) -> int:
-    return await db.write(lambda tx: admission.admit(tx, limit=limit, max_in_flight=at_most))
+    return await db.write(lambda tx: admission.admit(tx, limit=limit, bounds=admission.Bounds(at_most)))
 
 
 async def admitted(db: Database) -> list[str]:
@@ -185,12 +186,12 @@ async def test_a_paused_lane_starts_nothing_until_its_time_is_over(db: Database,
     await arrive(db, "g1")
     await db.write(lambda tx: admission.pause(tx, LANE, seconds=30, reason="quota"))
     assert await admit(db) == 0
-    opening, at = await db.read(lambda tx: (admission.next_opening(tx), tx.now))
+    opening, at = await db.read(lambda tx: (admission.next_opening(tx, BOUNDS), tx.now))
     assert opening is not None
     assert 25_000 < opening - at <= 30_000
     time.passes(31)
     assert await admit(db) == 1
-    assert await db.read(admission.next_opening) is None
+    assert await db.read(lambda tx: admission.next_opening(tx, BOUNDS)) is None
 
 
 async def test_a_longer_pause_is_never_cut_short_and_resume_ends_it(db: Database, time: Time) -> None:

@@ -176,7 +176,7 @@ def claim(tx: Tx, step: Step = Step.POLL) -> object:
 
 
 def admit(tx: Tx) -> object:
-    return admission.admit(tx, limit=8, max_in_flight=500)
+    return admission.admit(tx, limit=8, bounds=admission.Bounds(500))
 
 
 HOT: list[tuple[str, Callable[[Tx], object], set[str]]] = [

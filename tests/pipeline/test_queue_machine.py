@@ -160,7 +160,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(limit=st.integers(1, 3))
     def admit(self, limit: int) -> None:
         before = {lane: self.in_flight(lane) for lane in LANES}
-        self.write(lambda tx: admission.admit(tx, limit=limit, max_in_flight=CAP))
+        self.write(lambda tx: admission.admit(tx, limit=limit, bounds=admission.Bounds(CAP)))
         for lane in LANES:
             assert self.in_flight(lane) <= max(CAP, before[lane])
 
@@ -343,7 +343,7 @@ class QueueMachine(RuleBasedStateMachine):
             if not self.db.read_now(lambda tx: tx.value(parked)):
                 return
             self.time.passes(1000)
-            self.write(lambda tx: admission.admit(tx, limit=10, max_in_flight=CAP))
+            self.write(lambda tx: admission.admit(tx, limit=10, bounds=admission.Bounds(CAP)))
             self.write(self._finish_all)
         raise AssertionError("some work can never be taken")
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import queue
+from pipeline import admission, queue
 from pipeline.clock import Clock
 from pipeline.db import Database, DatabaseUnavailable, Tx
 from pipeline.lifecycle import POISON_CLAIMS, Decision, Done, JobKind, NotYet, RetryPolicy, Step, decide
@@ -97,7 +97,7 @@ def make_worker(
     values = {
         "slots": slots,
         "per_lane": {},
-        "max_in_flight": 100,
+        "bounds": admission.Bounds(100),
         "lease": 10.0,
         "turn_timeout": 60.0,
         "drain_timeout": 5.0,

@@ -71,7 +71,7 @@ async def waits_and_then_goes_on(hand, generation_id):
     job, calls = await hand.row("job"), hand.script.calls["submit"]
     assert (job["status"], job["step"]) == ("waiting", "submit")
     assert (await hand.house.get(generation_id))["stage"] == "waiting"
-    assert await hand.db.write(lambda tx: admission.admit(tx, limit=10, max_in_flight=10)) == 0
+    assert await hand.db.write(lambda tx: admission.admit(tx, limit=10, bounds=admission.Bounds(10))) == 0
     await hand.db.write(lambda tx: admission.resume(tx, LANE))
     assert isinstance(await hand.take(Step.SUBMIT), Advance)
     assert hand.script.calls["submit"] == calls + 1

@@ -70,14 +70,15 @@ async def test_a_provider_that_cannot_be_reached_says_nothing_of_the_streak(tmp_
 async def test_what_was_admitted_before_a_pause_is_given_back_unpaid(tmp_path):
     async with by_hand(tmp_path) as hand:
         asked = await hand.house.submit("a fox")
-        await hand.db.write(lambda tx: admission.admit(tx, limit=10, max_in_flight=10))
+        await hand.db.write(lambda tx: admission.admit(tx, limit=10, bounds=admission.Bounds(10)))
         await hand.db.write(lambda tx: admission.pause(tx, LANE, seconds=60, reason="somebody else met a limit"))
-        assert await hand.take(Step.SUBMIT) == Requeue(0.0, Fault("lane_paused", "the provider's lane is paused"))
+        why = Fault("lane_paused", "the provider's lane is paused: somebody else met a limit")
+        assert await hand.take(Step.SUBMIT) == Requeue(0.0, why, stays=True)
         assert (hand.script.calls["submit"], (await hand.house.get(asked["id"]))["stage"]) == (0, "waiting")
         job, lane = await hand.row("job"), await hand.row("lane")
         assert (job["status"], job["attempts"]) == ("waiting", 0)
         assert lane["paused_reason"] == "somebody else met a limit"
-        assert await hand.db.write(lambda tx: admission.admit(tx, limit=10, max_in_flight=10)) == 0
+        assert await hand.db.write(lambda tx: admission.admit(tx, limit=10, bounds=admission.Bounds(10))) == 0
         await hand.db.write(lambda tx: admission.resume(tx, LANE))
         assert isinstance(await hand.take(Step.SUBMIT), Advance)
 

@@ -34,7 +34,7 @@ async def act(house: House, what: str, **body: Any) -> dict[str, Any]:
 
 
 async def admitted(house: House) -> int:
-    return await house.plant.db.write(lambda tx: admission.admit(tx, limit=1000, max_in_flight=1000))
+    return await house.plant.db.write(lambda tx: admission.admit(tx, limit=1000, bounds=admission.Bounds(1000)))
 
 
 async def lanes(house: House) -> dict[str, dict[str, Any]]:
