@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline import queue, timeline
+from pipeline import ledger, queue, timeline
 from pipeline.db import Row, Tx
 from pipeline.generations.reading import find
 from pipeline.lifecycle import TERMINAL, GenerationStatus, JobKind, move
@@ -33,19 +33,21 @@ def _cancelled(tx: Tx, row: Row, outbox: Outbox) -> Row:
     changed = {
         "status": move(GenerationStatus(row["status"]), GenerationStatus.CANCELLED),
         "stage": None,
+        "reserved_micros": 0,
+        "billed": ledger.billed(tx, row["id"]),
         "cancel_requested_at": tx.now,
         "finished_at": tx.now,
         "updated_at": tx.now,
         "sequence": row["sequence"] + 1,
     }
     tx.update("generation", changed, "id = :id", {"id": row["id"]})
-    timeline.note(tx, row, "ended.cancelled", before="a turn held it")
+    timeline.note(tx, row, "ended.cancelled", before="a turn held it", billed=changed["billed"])
     outbox.record(tx, row | changed, EventType.CANCELLED)
     return row | changed
 
 
 def _cancelling(tx: Tx, row: Row) -> Row:
-    changed = {"cancel_requested_at": tx.now, "updated_at": tx.now}
+    changed = {"cancel_requested_at": tx.now, "billed": ledger.billed(tx, row["id"]), "updated_at": tx.now}
     tx.update("generation", changed, "id = :id", {"id": row["id"]})
-    timeline.note(tx, row, "cancel.requested")
+    timeline.note(tx, row, "cancel.requested", billed=changed["billed"])
     return row | changed

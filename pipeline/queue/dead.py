@@ -101,6 +101,7 @@ def redrive(tx: Tx, job: NewJob) -> bool:
             "polls": 0,
             "claims_unrecorded": 0,
             "cancel_requested": 0,
+            "unfunded": 0,
             "locked_by": None,
             "locked_until": None,
             "finished_at": None,
