@@ -31,7 +31,7 @@ async def create(request: Request) -> Response:
     tenant = (await require(request, Scope.SUBMIT)).tenant
     service = service_of(request)
     key = _idempotency_key(request)
-    async with _room(request, service):
+    async with room(request, service):
         raw = await read_raw(request, service.max_body_bytes)
         if is_array(raw):
             return await _many(request, service, tenant, key, raw)
@@ -93,7 +93,7 @@ def _item_view(request: Request, service: Service, answer: Answer) -> dict[str, 
 
 
 @asynccontextmanager
-async def _room(request: Request, service: Service) -> AsyncIterator[None]:
+async def room(request: Request, service: Service) -> AsyncIterator[None]:
     """A large body waits for its place before it is read; so does one that does not say how long it is."""
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced[:18]) <= LARGE:

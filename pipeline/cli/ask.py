@@ -1,13 +1,17 @@
-"""Commands of those who want videos: `submit`, `watch`, `show`, `list`, `cancel`, `delete`."""
+"""Commands of those who want videos: `submit`, `estimate`, `models`, `watch`, `show`, `list`, `cancel`, `delete`."""
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
 from pipeline.cli.base import run_loop
 from pipeline.cli.options import Where, json_option, moment, page_options, service_options
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _pairs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -17,18 +21,50 @@ def _pairs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
     return pairs
 
 
+def _object(_ctx: click.Context, _param: click.Parameter, value: str | None) -> dict[str, Any] | None:
+    if value is None:
+        return None
+    try:
+        found = json.loads(value)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise click.BadParameter("is a JSON object, such as '{\"loop\": true}'")
+    return found
+
+
+def request_options(command: F) -> F:
+    """What is asked for: the members of a request."""
+    for option in reversed(_REQUEST):
+        option(command)
+    return command
+
+
+_REQUEST = (
+    click.option("--duration", type=int, metavar="SECONDS", help="Length of the video."),
+    click.option("--aspect-ratio", metavar="W:H", help="Such as 16:9 or 9:16."),
+    click.option("--resolution", metavar="NAME", help="Such as 720p."),
+    click.option("--seed", type=int, help="The same seed and prompt give the same video, where the provider can."),
+    click.option("--audio", is_flag=True, default=None, help="With sound."),
+    click.option("--negative-prompt", metavar="TEXT", help="What should not be in the picture."),
+    click.option("--image", metavar="FILE_OR_URL", help="The first frame: PNG, JPEG or WebP."),
+    click.option("--last-image", metavar="FILE_OR_URL", help="The last frame, where a model takes one."),
+    click.option("--model", help="A model of the provider; `dailies models` lists them."),
+    click.option("--provider", help="A provider of the service; else its default."),
+    click.option(
+        "--fallback",
+        multiple=True,
+        metavar="PROVIDER[:MODEL]",
+        help="Who is asked next, if the one before did not take it; may be given up to five times.",
+    ),
+    click.option("--extra", metavar="JSON", callback=_object, help="Members for the provider's own body."),
+)
+
+
 @click.command()
 @click.argument("prompt")
 @click.option("--wait", is_flag=True, help="Wait for the end, then print the URL of the video.")
-@click.option("--duration", type=int, metavar="SECONDS", help="Length of the video.")
-@click.option("--aspect-ratio", metavar="W:H", help="Such as 16:9 or 9:16.")
-@click.option("--resolution", metavar="NAME", help="Such as 720p.")
-@click.option("--seed", type=int, help="The same seed and prompt give the same video, where the provider can.")
-@click.option("--audio", is_flag=True, default=None, help="With sound.")
-@click.option("--negative-prompt", metavar="TEXT", help="What should not be in the picture.")
-@click.option("--image", metavar="FILE_OR_URL", help="The first frame: PNG, JPEG or WebP.")
-@click.option("--model", help="A model of the provider.")
-@click.option("--provider", help="A provider of the service; else its default.")
+@request_options
 @click.option("--priority", type=click.IntRange(1, 10), help="1 is highest; 5 unless given.")
 @click.option("--user", metavar="ID", help="For whom it is: userId.")
 @click.option("--generation-id", metavar="ID", help="Your own id for it: generationId.")
@@ -48,6 +84,7 @@ def submit(wait: bool, as_json: bool, service: Where, **asked: Any) -> None:
     Example:
       dailies submit "a red fox in the snow" --wait
       dailies submit "the sea at night" --duration 8 --aspect-ratio 9:16 --metadata scene=12
+      dailies submit "a lighthouse" --provider fal --fallback runway --fallback luma:ray-2
     """
     from pipeline.cli.submit import Submission, build_body, report
     from pipeline.cli.target import service_at
@@ -56,6 +93,53 @@ def submit(wait: bool, as_json: bool, service: Where, **asked: Any) -> None:
     submission = Submission(service_at(service), build_body(asked), idempotency_key)
     result = run_loop(submission.run(wait), on_interrupt=submission.goodbye)
     report(result, wait=wait, as_json=as_json)
+
+
+@click.command()
+@click.argument("prompt")
+@request_options
+@json_option
+@service_options
+def estimate(as_json: bool, service: Where, **asked: Any) -> None:
+    """Say what a video of PROMPT would cost and how long it would take. Nothing is submitted.
+
+    One line for each provider that would be asked, in order. The options are those of `submit`.
+
+    Exit codes: 0, 2 if it would be refused, 3 if the service is not reachable.
+
+    \b
+    Example:
+      dailies estimate "a red fox in the snow" --duration 8 --resolution 1080p
+      dailies estimate "the sea at night" --provider fal --fallback runway --json
+    """
+    from pipeline.cli.offers import estimate_text
+    from pipeline.cli.submit import build_body
+    from pipeline.cli.target import ask_service
+
+    body = build_body(asked)
+    click.echo(ask_service(service, lambda client: estimate_text(client, body, as_json=as_json)))
+
+
+@click.command()
+@click.argument("provider", required=False)
+@json_option
+@service_options
+def models(provider: str | None, as_json: bool, service: Where) -> None:
+    """List the models that can be asked for, what they can do and what a second of video costs.
+
+    Of one PROVIDER, or of all. A model that is not listed is passed on as it is, with a warning.
+
+    Exit codes: 0, 2 if there is no such provider, 3 if the service is not reachable.
+
+    \b
+    Example:
+      dailies models
+      dailies models fal --json
+    """
+    from pipeline.cli.offers import models_text
+    from pipeline.cli.target import ask_service
+
+    click.echo(ask_service(service, lambda client: models_text(client, provider, as_json=as_json)))
 
 
 @click.command()
@@ -193,4 +277,4 @@ def delete(generation_ids: tuple[str, ...], yes: bool, as_json: bool, service: W
     finish(refused)
 
 
-COMMANDS = (submit, watch, show, list_, cancel, delete)
+COMMANDS = (submit, estimate, models, watch, show, list_, cancel, delete)

@@ -41,26 +41,37 @@ def build_body(asked: Mapping[str, Any]) -> dict[str, Any]:
     """The request of `submit`'s options; what was not given is left to the service. Raises CommandError."""
     body = {name: asked[option] for option, name in _MEMBERS.items() if asked.get(option) is not None}
     parameters = {name: asked[option] for option, name in _PARAMETERS.items() if asked.get(option) is not None}
-    if asked.get("image"):
-        parameters["image"] = _image(asked["image"])
+    for option, name in (("image", "image"), ("last_image", "lastImage")):
+        if asked.get(option):
+            parameters[name] = _image(asked[option], option)
     if parameters:
         body["parameters"] = parameters
+    if asked.get("fallback"):
+        body["fallback"] = [_fallback(given) for given in asked["fallback"]]
+    if asked.get("extra") is not None:
+        body["extra"] = asked["extra"]
     if asked.get("metadata"):
         body["metadata"] = dict(asked["metadata"])
     return body
 
 
-def _image(given: str) -> dict[str, str]:
+def _fallback(given: str) -> dict[str, str]:
+    """`provider`, or `provider:model`."""
+    provider, _, model = given.partition(":")
+    return {"provider": provider} | ({"model": model} if model else {})
+
+
+def _image(given: str, option: str) -> dict[str, str]:
     """A URL as it is, a file as base64. Raises CommandError."""
     if given.startswith(("http://", "https://")):
         return {"url": given}
     try:
         data = Path(given).read_bytes()
     except OSError as error:
-        raise CommandError(f"--image {given}: {error.strerror}") from None
+        raise CommandError(f"--{option.replace('_', '-')} {given}: {error.strerror}") from None
     kind = _kind(data)
     if kind is None:
-        raise CommandError(f"--image {given}: is neither PNG, JPEG nor WebP")
+        raise CommandError(f"--{option.replace('_', '-')} {given}: is neither PNG, JPEG nor WebP")
     return {"data": base64.b64encode(data).decode(), "mimeType": kind}
 
 

@@ -25,6 +25,9 @@ _OPTIONS = {
     "/parameters/audio": "--audio",
     "/parameters/negativePrompt": "--negative-prompt",
     "/parameters/image": "--image",
+    "/parameters/lastImage": "--last-image",
+    "/extra": "--extra",
+    "/fallback": "--fallback",
 }
 
 _NEXT = {
@@ -120,6 +123,12 @@ def span_text(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
+def dollars(micros: int) -> str:
+    """An amount of micro-USD for people, rounded up to the next cent: `0.41 USD`."""
+    cents = -(-micros // 10_000)
+    return f"{cents // 100}.{cents % 100:02d} USD"
+
+
 def parse_time(text: str) -> float:
     """Unix seconds of the API's times."""
     return datetime.fromisoformat(text).timestamp()
@@ -171,10 +180,17 @@ def _facts(generation: Json) -> Iterator[str]:
     if generation["generationId"] != generation["id"]:
         yield f"  generationId  {generation['generationId']}"
     yield f"  provider      {generation['provider']}" + (f", {generation['model']}" if generation["model"] else "")
+    for other in generation["fallback"]:
+        yield f"  or else       {other['provider']}" + (f", {other['model']}" if other["model"] else "")
+    yield f"  estimate      {dollars(generation['estimatedCostMicros'])} each time it is submitted"
+    for warning in generation["warnings"]:
+        yield f"  warning       {warning}"
     yield f"  created       {generation['createdAt']}"
     if generation.get("stage"):
         progress = generation.get("progress")
         yield f"  stage         {generation['stage']}" + ("" if progress is None else f", {progress} %")
+    if generation.get("eta"):
+        yield f"  ready         about {generation['eta']['p50'][11:19]}, surely {generation['eta']['p90'][11:19]} (UTC)"
     if generation.get("cancelRequested") and not generation.get("completedAt"):
         yield "  cancel        was asked for"
     if generation.get("error"):

@@ -14,13 +14,19 @@ from functools import cache
 from typing import Any
 
 from pipeline import __version__
-from pipeline.api.openapi import deliveries, generations, queue, service
+from pipeline.api.openapi import deliveries, generations, offers, queue, service
 from pipeline.api.openapi.build import build
 from pipeline.api.openapi.page import render
 from pipeline.schemas.responses import WebhookEvent
 from webhooks.events import EventType
 
-OPERATIONS = (*generations.OPERATIONS, *queue.OPERATIONS, *deliveries.OPERATIONS, *service.OPERATIONS)
+OPERATIONS = (
+    *generations.OPERATIONS,
+    *offers.OPERATIONS,
+    *queue.OPERATIONS,
+    *deliveries.OPERATIONS,
+    *service.OPERATIONS,
+)
 
 WEBHOOKS: dict[EventType, str] = {
     EventType.COMPLETED: "A video is ready",

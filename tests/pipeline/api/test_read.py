@@ -79,7 +79,7 @@ async def test_oldest_first_meets_those_that_came_meanwhile(house, name):
 async def test_filters_narrow(house, name):
     user = name()
     one = await house.submit("x", userId=user, model="mock-1", generationId=name())
-    two = await house.submit("x", userId=user)
+    two = await house.submit("x", userId=user, model="mock-9")
     await amend(house, two["id"], status="failed", error_code="content_blocked", finished_at=1, created_at=1_000)
     assert await ids(house, userId=user) == {one["id"], two["id"]}
     for params, expected in (

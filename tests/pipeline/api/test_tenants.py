@@ -34,6 +34,8 @@ ROUTES = {
     "GET /api/generations/{id}/content": OWN,
     "GET /api/generations/{id}/events": OWN,
     "POST /api/generations/{id}/tokens": OWN,
+    "POST /api/generations/estimate": OWN,
+    "GET /api/models": OWN,
     "GET /api/queue/status": OWN,
     "GET /api/queue/dead": OWN,
     "POST /api/queue/dead/redrive": OWN,
