@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from providers.base import Provider
 from providers.fal import FalProvider
+from providers.google_omni import GoogleOmni
 from providers.luma import Luma
 from providers.mock.adapter import MockProvider
 from providers.openai_videos import OpenAIVideos
@@ -20,6 +21,7 @@ Factory = Callable[[Clients, Mapping[str, str]], Provider]
 PROVIDERS: Mapping[str, Factory] = MappingProxyType(
     {
         "mock": MockProvider.from_options,
+        "google_omni": GoogleOmni.from_options,
         "fal": FalProvider.from_options,
         "openai_videos": OpenAIVideos.from_options,
         "openrouter": OpenRouter.from_options,

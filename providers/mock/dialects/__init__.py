@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from providers.mock.dialect import Dialect
-from providers.mock.dialects import fal, luma, native, openai_videos, openrouter, runway
+from providers.mock.dialects import fal, google_omni, luma, native, openai_videos, openrouter, runway
 
 _ALL = (
     native.DIALECT,
     luma.DIALECT,
     fal.DIALECT,
+    google_omni.DIALECT,
     openai_videos.DIALECT,
     openrouter.DIALECT,
     runway.DIALECT,
