@@ -30,6 +30,7 @@ from pipeline.outbound import Outbound
 from pipeline.outbox import Outbox, set_default_endpoint
 from pipeline.roster import MOCK, Providers, make_fallback, make_providers
 from pipeline.safety import Secrets, check_webhook_url, plain, prepare_schema, resolve_secrets, webhook_is_blocked
+from pipeline.spending import Purse, purse_of
 from pipeline.spool import Spool
 from pipeline.statistics import Statistics, catalog, process_gauges
 from pipeline.storage import Storage, create_storage
@@ -61,6 +62,7 @@ class Plant:
     spool: Spool
     providers: Providers
     durations: Durations
+    purse: Purse
     outbox: Outbox
     links: Links
     callbacks: Signer
@@ -114,6 +116,7 @@ def _build(settings: Settings, secrets: Secrets, stack: AsyncExitStack) -> Plant
         spool=spool,
         providers=providers,
         durations=durations,
+        purse=purse_of(settings, providers.catalogues),
         outbox=make_outbox(settings, links, secrets, outbound, clock, tracing),
         links=links,
         callbacks=Signer(secrets.signing, "callback"),
@@ -224,6 +227,7 @@ def make_api(plant: Plant) -> Starlette:
             max_body_bytes=settings.max_body_bytes,
             max_image_bytes=settings.max_image_bytes,
             bounds=make_bounds(settings),
+            purse=plant.purse,
             keys=KeyRing(
                 lambda hashes: plant.db.read(lambda tx: credentials.live(tx, hashes)),
                 lambda: plant.db.read(credentials.exists),
@@ -248,6 +252,7 @@ def make_workflow(plant: Plant) -> Workflow:
             outbox=plant.outbox,
             policies=make_policies(settings),
             bounds=make_bounds(settings),
+            purse=plant.purse,
             clock=plant.clock,
             uniform=random.random,
             random=os.urandom,
@@ -321,6 +326,7 @@ def make_worker(plant: Plant) -> Worker:
         bounds=make_bounds(settings),
         lease=settings.lease,
         turn_timeout=settings.turn_timeout,
+        purse=plant.purse,
         drain_timeout=settings.drain_timeout,
     )
     maintenance = make_maintenance(plant)

@@ -40,6 +40,7 @@ EVENTS: dict[str, str] = {
     "job.poisoned": "a job was claimed too often without a record",
     "callback.received": "a provider rang",
     "callback.refused": "a callback was not what its provider sends",
+    "spend.capped": "a cap on spending holds generations back until midnight UTC, or until it is raised",
     "maintenance.done": "one round of pruning and sweeping",
     "watch.dropped": "one who watched a generation did not read for long, and was let go",
     "watch.failed": "those who watch could not be told what is new; it is tried again",

@@ -5,10 +5,12 @@ here.
 
     starting     who is next
     bounds       how much may be under way at once
+    funding      is there money for it today
     lanes        the road to one provider: open, closed, and why
 """
 
 from pipeline.admission.bounds import Bounds, calls, in_flight
+from pipeline.admission.funding import cover, unfunded
 from pipeline.admission.lanes import (
     EVERYTHING,
     MAX_PAUSE,
@@ -38,6 +40,7 @@ __all__ = [
     "admit",
     "calls",
     "closed",
+    "cover",
     "gate",
     "hold_lane",
     "in_flight",
@@ -51,4 +54,5 @@ __all__ = [
     "provider_lane",
     "resume",
     "sort_at",
+    "unfunded",
 ]

@@ -6,10 +6,13 @@ nothing that arrives later than the largest head start can overtake: whatever wa
 
 from __future__ import annotations
 
+from pipeline import spending
+from pipeline.admission import funding
 from pipeline.admission.bounds import Bounds, at_submit, in_flight, next_call, room, used
 from pipeline.admission.lanes import EVERYTHING, Closed, closed, hold_lane, is_paused
 from pipeline.db import Tx
 from pipeline.lifecycle import Fault
+from pipeline.spending import Purse
 
 HEAD_START_MS = 60_000
 LOWEST_PRIORITY = 10
@@ -30,19 +33,28 @@ WITH RECURSIVE lanes(lane) AS (
 SELECT lane FROM lanes WHERE lane IS NOT NULL"""
 
 
-def admit(tx: Tx, *, limit: int, bounds: Bounds) -> int:
-    """Start up to `limit` waiting jobs per lane, within the lane's bounds, unless it is paused. Returns how many."""
+def admit(tx: Tx, *, limit: int, bounds: Bounds, purse: Purse | None = None) -> int:
+    """Start up to `limit` waiting jobs per lane, within the lane's bounds and the caps of the purse, unless it is
+    paused. Returns how many."""
     if is_paused(tx, EVERYTHING):
         return 0
-    return sum(_admit_lane(tx, row["lane"], limit, bounds) for row in tx.all(_WAITING_LANES))
+    purse = purse or Purse()
+    names = [row["lane"] for row in tx.all(_WAITING_LANES)]
+    paying = {name for name in names if funding.binds(purse, name)}
+    if paying:
+        spending.lock(tx)
+    money, purse.more = spending.Money(tx, purse), False
+    return sum(_admit_lane(tx, name, limit, bounds, (purse, money) if name in paying else None) for name in names)
 
 
-def _admit_lane(tx: Tx, name: str, limit: int, bounds: Bounds) -> int:
+def _admit_lane(tx: Tx, name: str, limit: int, bounds: Bounds, funds: tuple[Purse, spending.Money] | None) -> int:
     lane = hold_lane(tx, name)
     if (lane["paused_until"] or 0) > tx.now:
         return _let_through(tx, name, limit)
     free = min(limit, room(tx, lane, bounds))
-    return _start(tx, _NEXT, name, free) if free > 0 else 0
+    if free <= 0:
+        return 0
+    return _start(tx, _NEXT, name, free) if funds is None else funding.start(tx, *funds, name, free)
 
 
 def _let_through(tx: Tx, name: str, limit: int) -> int:
@@ -86,8 +98,9 @@ def gate(tx: Tx, lane: str, bounds: Bounds, *, strict: bool) -> Closed | None:
     return None
 
 
-def next_opening(tx: Tx, bounds: Bounds) -> int | None:
-    """When the next paused lane opens, or may be called again within its rate, in the database's milliseconds.
+def next_opening(tx: Tx, bounds: Bounds, purse: Purse | None = None) -> int | None:
+    """When the next paused lane opens, or may be called again within its rate, or there is money again, in the
+    database's milliseconds.
 
     Lanes that are merely full are left out: a place that becomes free wakes the worker by itself.
     """
@@ -95,4 +108,5 @@ def next_opening(tx: Tx, bounds: Bounds) -> int | None:
     if bounds.per_minute:
         waiting = {row["lane"] for row in tx.all(_WAITING_LANES)}
         times += [next_call(tx, lane, rate) for lane, rate in bounds.per_minute.items() if lane in waiting]
+    times.append(None if purse is None else funding.next_funds(tx, purse))
     return min((int(time) for time in times if time is not None), default=None)

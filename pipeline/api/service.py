@@ -18,6 +18,7 @@ from pipeline.durations import Durations
 from pipeline.keys import Signer
 from pipeline.links import Links
 from pipeline.outbox import Outbox
+from pipeline.spending import Purse
 from pipeline.storage import Storage
 from pipeline.traces import Tracing
 from providers.base import Provider
@@ -38,6 +39,7 @@ class Service:
         broadcaster: tells those who watch.
         lacking: providers that cannot be asked, and the settings that would change that.
         bounds: how much of each provider may be under way.
+        purse: how much may be spent.
         durations: how long providers take.
         default_provider: asked when a request names none.
         fallback: (provider, model) of those that are asked next, where a request names neither provider nor model.
@@ -66,6 +68,7 @@ class Service:
     max_body_bytes: int
     max_image_bytes: int
     bounds: Bounds
+    purse: Purse
     keys: KeyRing
     key_rate: int
     broadcaster: Broadcaster

@@ -16,7 +16,7 @@ generation or puts it back in line gives it up. Nothing is kept as a counter tha
 from pipeline.spending.caps import NO_CAPS, Bound, Cap, Caps, Shortage, day_of, next_day
 from pipeline.spending.purse import Purse
 from pipeline.spending.setting import purse_of
-from pipeline.spending.sums import Money, lock, today
+from pipeline.spending.sums import Money, lock, today, unaffordable
 
 __all__ = [
     "NO_CAPS",
@@ -31,4 +31,5 @@ __all__ = [
     "next_day",
     "purse_of",
     "today",
+    "unaffordable",
 ]

@@ -5,6 +5,7 @@ Each sum is one statement, hence one snapshot: a submission that takes over its 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from time import perf_counter
 
 from pipeline.db import Tx
@@ -134,3 +135,21 @@ class Money:
         micros = int(self._tx.value(sql, {**values, "since": day * DAY_MS, "until": border}))
         until = self._tx.now + int(max(SETTLED_MS, took * 1000 * LOOK_SHARE))
         self._purse.settled[key] = Settled(day, max(border, day * DAY_MS), micros, until)
+
+
+def unaffordable(
+    tx: Tx, purse: Purse, tenant: str, user: str | None, prices: Iterable[tuple[str, int]]
+) -> Shortage | None:
+    """Why a generation cannot be paid today, or None if it can.
+
+    `prices` are (provider, micro-USD) of its chain: only the cap of a provider sends it on to the next one.
+    """
+    money, first = Money(tx, purse), None
+    for provider, micros in prices:
+        shortage = money.shortage(provider, tenant, user, micros)
+        if shortage is None:
+            return None
+        first = first or shortage
+        if shortage.bound is not Bound.PROVIDER:
+            return shortage
+    return first

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipeline.admission import Bounds
 from pipeline.lifecycle import Step
+from pipeline.spending import Purse
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +30,4 @@ class Limits:
     lease: float
     turn_timeout: float
     drain_timeout: float
+    purse: Purse = field(default_factory=Purse)

@@ -144,7 +144,7 @@ class Worker:
     def _claim(self, tx: Tx, free: Mapping[Step, int], busy: Mapping[tuple[Step, str], int], asked: float) -> _Round:
         found = _Round(now=tx.now)
         if Step.SUBMIT in free:
-            admission.admit(tx, limit=free[Step.SUBMIT], bounds=self._limits.bounds)
+            admission.admit(tx, limit=free[Step.SUBMIT], bounds=self._limits.bounds, purse=self._limits.purse)
         claims = []
         for step, places in free.items():
             lanes = {lane: count for (of, lane), count in busy.items() if of is step}
@@ -168,7 +168,8 @@ class Worker:
                 else:
                     queue.drop(tx, claim)
         if not claims:
-            times = (queue.next_due(tx, list(free)), admission.next_opening(tx, self._limits.bounds))
+            opening = admission.next_opening(tx, self._limits.bounds, self._limits.purse)
+            times = (queue.next_due(tx, list(free)), opening)
             found.due = min((time for time in times if time is not None), default=None)
         return found
 

@@ -181,14 +181,15 @@ def _consequences(decision: Decision, now: int) -> tuple[dict[str, object], Even
         case Advance(step):
             return {"status": GenerationStatus.PROCESSING, "stage": STAGE_OF_STEP[step]} | _NO_ERROR, None
         case Hold(_, fault):
-            return {"status": GenerationStatus.PROCESSING, "stage": Stage.HELD} | _error(fault), EventType.HELD
+            held = {"status": GenerationStatus.PROCESSING, "stage": Stage.HELD}
+            return held | _NOTHING_ASIDE | _error(fault), EventType.HELD
         case Requeue() | Fallback():
-            return {"stage": Stage.WAITING}, None
+            return {"stage": Stage.WAITING} | _NOTHING_ASIDE, None
     return {}, None
 
 
 def _end(status: GenerationStatus, now: int) -> dict[str, object]:
-    return {"status": status, "stage": None, "finished_at": now}
+    return {"status": status, "stage": None, "finished_at": now} | _NOTHING_ASIDE
 
 
 _NO_ERROR: dict[str, object] = {"error_code": None, "error_message": None, "error_retryable": None}
@@ -210,6 +211,8 @@ def _note(decision: Decision) -> list[tuple[str, dict[str, object]]]:
         case DeadLetter(fault):
             return [("failed", {"code": fault.code, "reason": fault.message, "dead": True})]
         case Retry(delay, fault):
+_NOTHING_ASIDE: dict[str, object] = {"reserved_micros": 0}
+"""Whoever gives up his place gives back what admission set aside for him."""
             return [("retry", {"code": fault.code, "reason": fault.message, "in_s": round(delay, 1)})]
         case Requeue(delay, fault):
             return [("requeued", {"code": fault.code, "reason": fault.message, "in_s": round(delay, 1)})]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from pipeline.admission import Bounds, Closed
@@ -12,6 +12,7 @@ from pipeline.db import Database, Row
 from pipeline.durations import Durations, key_of
 from pipeline.lifecycle import Fault
 from pipeline.outbox import Outbox
+from pipeline.spending import Purse
 from pipeline.spool import Spool
 from pipeline.storage import Storage
 from pipeline.turn import Turn
@@ -45,6 +46,7 @@ class Parts:
     callback_url: Callable[[str, str], str | None]
     max_video_bytes: int
     max_image_bytes: int
+    purse: Purse = field(default_factory=Purse)
 
 
 @dataclass(slots=True)

@@ -74,7 +74,7 @@ async def submit(parts: Parts, turn: Turn) -> Report:
     turn.paying = True
     intended = await parts.db.write(lambda tx: _intend(parts, turn, tx, token, amount), key=turn.claim.id)
     if not isinstance(intended, dict):
-        return Report(Stopped()) if intended is None else shut(parts, subject.generation, intended)
+        return Report(Stopped()) if intended is None else _not_now(parts, subject.generation, intended, amount)
     subject.generation = intended
     if not turn.lease.valid():
         return Report(
@@ -82,6 +82,14 @@ async def submit(parts: Parts, turn: Turn) -> Report:
         )
     result = await pay_once(parts, provider, request, token)
     return answered(parts, turn, token, result)
+
+
+def _not_now(parts: Parts, generation: Row, closed: Closed, amount: int) -> Report:
+    """Nothing may be sent. Admission is to set the price of today aside, should it have changed since the request."""
+    report = shut(parts, generation, closed)
+    if amount != generation["estimate_micros"]:
+        report.patch = {**report.patch, "estimate_micros": amount}
+    return report
 
 
 def _found(parts: Parts, submission: Row) -> Report:
@@ -127,6 +135,7 @@ def _intend(parts: Parts, turn: Turn, tx: Tx, token: str, estimate_micros: int) 
         return None
     strict = claim.attempts > 0 or chain.has_fallback(generation)
     closed = admission.gate(tx, claim.lane, parts.bounds, strict=strict)
+    closed = closed or admission.cover(tx, parts.purse, generation, estimate_micros)
     if closed is not None:
         return closed
     recovery = parts.providers[generation["provider"]].capabilities.recovery
@@ -141,7 +150,8 @@ def _intend(parts: Parts, turn: Turn, tx: Tx, token: str, estimate_micros: int) 
         "updated_at": tx.now,
         "sequence": generation["sequence"] + int(told),
     }
-    columns = ("status", "stage", "started_at", "updated_at", "sequence")
+        "reserved_micros": 0,
+    columns = ("status", "stage", "started_at", "updated_at", "sequence", "reserved_micros")
     tx.update("generation", {name: generation[name] for name in columns}, "id = :id", {"id": generation["id"]})
     timeline.note(tx, generation, "submit.intended", provider=generation["provider"], submission=token)
     if told:
