@@ -12,6 +12,7 @@ from providers.luma import Luma
 from providers.mock.adapter import MockProvider
 from providers.openai_videos import OpenAIVideos
 from providers.openrouter import OpenRouter
+from providers.replicate import ReplicateProvider
 from providers.runway import Runway
 from providers.wire import Clients
 
@@ -25,6 +26,7 @@ PROVIDERS: Mapping[str, Factory] = MappingProxyType(
         "fal": FalProvider.from_options,
         "openai_videos": OpenAIVideos.from_options,
         "openrouter": OpenRouter.from_options,
+        "replicate": ReplicateProvider.from_options,
         "runway": Runway.from_options,
         "luma": Luma.from_options,
     }

@@ -6,7 +6,7 @@ import httpx
 import pytest
 import trustme
 
-from providers.base import Media
+from providers.base import Media, ProviderError
 from providers.mock.serve import MockServer
 from providers.mock.server import create_mock
 from providers.options import address, only
@@ -17,7 +17,7 @@ def test_a_picture_is_its_url_or_a_data_uri():
     assert picture_url(Media(url="https://a.test/x.png")) == "https://a.test/x.png"
     assert picture_url(Media(data=b"png", mime_type="image/webp")) == "data:image/webp;base64,cG5n"
     assert picture_url(Media(data=b"png")).startswith("data:image/png;")
-    with pytest.raises(ValueError, match="URL or bytes"):
+    with pytest.raises(ProviderError, match="URL or bytes"):
         picture_url(Media())
 
 

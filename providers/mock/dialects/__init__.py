@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from providers.mock.dialect import Dialect
-from providers.mock.dialects import fal, google_omni, luma, native, openai_videos, openrouter, runway
+from providers.mock.dialects import fal, google_omni, luma, native, openai_videos, openrouter, replicate, runway
 
 _ALL = (
     native.DIALECT,
@@ -13,6 +13,7 @@ _ALL = (
     google_omni.DIALECT,
     openai_videos.DIALECT,
     openrouter.DIALECT,
+    replicate.DIALECT,
     runway.DIALECT,
 )
 
