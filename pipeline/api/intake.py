@@ -20,6 +20,7 @@ from pipeline.api.check import Checked, checked
 from pipeline.api.problems import Problem
 from pipeline.api.read import gone
 from pipeline.api.service import Service
+from pipeline.api.spend import refusal
 from pipeline.db import NothingWritten, Row, Tx
 from pipeline.generations import Conflict, Deleted, StoredImage
 from pipeline.ids import new_id
@@ -148,7 +149,7 @@ async def _commit(service: Service, items: Sequence[_Ready | Answer], trace: str
     """One commit for all that are ready; what was refused stays in its place."""
     unneeded = [item for item in items if isinstance(item, _Ready)]
     try:
-        answers = await service.db.write(lambda tx: [_create(tx, item, trace) for item in items])
+        answers = await service.db.write(lambda tx: [_create(service, tx, item, trace) for item in items])
         made = {answer.row["id"] for answer in answers if isinstance(answer, Kept)}
         unneeded = [item for item in unneeded if item.generation_id not in made]
     except NothingWritten:
@@ -168,10 +169,13 @@ async def _remove(service: Service, pictures: Sequence[StoredImage]) -> None:
             await service.storage.delete(picture.key)
 
 
-def _create(tx: Tx, item: _Ready | Answer, trace: str | None) -> Answer:
+def _create(service: Service, tx: Tx, item: _Ready | Answer, trace: str | None) -> Answer:
     if not isinstance(item, _Ready):
         return item
     try:
+        problem = _too_dear(service, tx, item.asked)
+        if problem is not None:
+            return problem
         row, new = generations.create(
             tx,
             generation_id=item.generation_id,
@@ -186,6 +190,15 @@ def _create(tx: Tx, item: _Ready | Answer, trace: str | None) -> Answer:
     except (Conflict, Deleted) as error:
         return _refused(error)
     return Kept(row, new)
+
+
+def _too_dear(service: Service, tx: Tx, asked: Asked) -> Problem | None:
+    """A new request for which there is no money today; a repeat asks for none. Raises Conflict or Deleted."""
+    prices = [(each.provider, each.estimate_micros) for each in asked.checked.chain.candidates]
+    problem = refusal(service, tx, asked.tenant, asked.body.user_id, prices)
+    if problem is None or generations.repeated(tx, asked.tenant, asked.body, asked.key) is not None:
+        return None
+    return problem
 
 
 def _refused(error: Conflict | Deleted) -> Problem:

@@ -45,6 +45,7 @@ TITLES: dict[str, str] = {
     "not_ended": "The generation has not ended",
     "not_redrivable": "The generation cannot go on",
     "repay_needed": "It would be paid for again",
+    "spend_cap": "There is no money for it today",
     "not_ready": "The video is not there",
     "video_gone": "The video's file is gone",
     "range_not_satisfiable": "The range is outside the file",

@@ -26,6 +26,7 @@ _STARTS = {
 }
 _REASONS = {
     "repay_needed": "would be paid for again (--allow-repay)",
+    "spend_cap": "there is no money for today (SPEND_PER_...)",
     "not_redrivable": "cannot go on",
     "not_dead": "are not dead (any more)",
     "gone": "were deleted",

@@ -36,6 +36,7 @@ _NEXT = {
     "body_too_large": "give --image as a URL, or raise MAX_BODY_BYTES of the service",
     "overloaded": "try again later, with the same --idempotency-key",
     "repay_needed": "--allow-repay pays again",
+    "spend_cap": "try again after midnight UTC, or raise the cap on purpose",
     "not_ended": "dailies cancel it first",
     "forbidden": "take a key that may: one of API_KEY, or `dailies keys create NAME --scope admin`",
 }

@@ -273,6 +273,13 @@ class WebhookResult(Answer):
 class WebhookData(Generation):
     """The generation as it was when the event happened."""
 
+    scope: Annotated[
+        Literal["user", "provider", "service"] | None, Field(description="with `spend_cap`: whose day is spent")
+    ] = None
+    limit_micros: Annotated[Count | None, Field(description="with `spend_cap`: what a day may cost, micro-USD")] = None
+    left_micros: Annotated[Count | None, Field(description="with `spend_cap`: what is left of it")] = None
+    estimated_cost_micros: Annotated[Count | None, Field(description="with `spend_cap`: what this would cost")] = None
+    resets_at: Annotated[Time | None, Field(description="with `spend_cap`: the next midnight (UTC)")] = None
     sequence: Annotated[int, Field(description="a lower one is older news")]
 
 

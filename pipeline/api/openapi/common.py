@@ -29,6 +29,7 @@ STATUS: dict[str, int] = {
     "not_ended": 409,
     "not_redrivable": 409,
     "repay_needed": 409,
+    "spend_cap": 402,
     "not_ready": 409,
     "video_gone": 410,
     "range_not_satisfiable": 416,
@@ -63,6 +64,7 @@ PREFER = Parameter(
 )
 PROBLEM_HEADERS: dict[int, dict[str, Header]] = {
     401: {"WWW-Authenticate": Header({"type": "string"}, "the challenge (RFC 9110)", always=True)},
+    402: {"Retry-After": Header(RETRY_AFTER.schema, "seconds to midnight (UTC)", always=True)},
     429: {"Retry-After": Header(RETRY_AFTER.schema, RETRY_AFTER.description, always=True)},
     503: {"Retry-After": Header(RETRY_AFTER.schema, RETRY_AFTER.description, always=True)},
 }

@@ -79,6 +79,7 @@ CREATE = Operation(
         "unknown_provider",
         "provider_not_configured",
         "webhook_not_allowed",
+        "spend_cap",
         "gone",
         "idempotency_conflict",
         "generation_id_conflict",
@@ -215,7 +216,7 @@ REDRIVE = Operation(
             ABOUT_IT,
         ),
     },
-    problems=(*MISSING, "not_redrivable", "repay_needed", *BODY, *WRITES),
+    problems=(*MISSING, "not_redrivable", "repay_needed", "spend_cap", *BODY, *WRITES),
 )
 
 DELETE = Operation(

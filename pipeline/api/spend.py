@@ -1,0 +1,36 @@
+"""402 `spend_cap`: a request that no cap on spending leaves room for today."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pipeline.api.problems import Problem
+from pipeline.api.service import Service
+from pipeline.db import Tx
+from pipeline.schemas import iso
+from pipeline.spending import Shortage, unaffordable
+
+
+def refusal(
+    service: Service, tx: Tx, tenant: str, user: str | None, prices: Iterable[tuple[str, int]]
+) -> Problem | None:
+    """The answer to a request for which there is no money today, at none of the providers that it may go to.
+
+    `prices` are (provider, micro-USD) in the order of the chain. Admission is exact; this is told early.
+    """
+    shortage = unaffordable(tx, service.purse, tenant, user, prices)
+    return None if shortage is None else spend_cap(shortage, tx.now)
+
+
+def spend_cap(shortage: Shortage, now_ms: int) -> Problem:
+    """What is short, how much is left, and when there is money again."""
+    members = {
+        "scope": shortage.bound,
+        "limitMicros": shortage.limit_micros,
+        "leftMicros": shortage.left_micros,
+        "estimatedCostMicros": shortage.estimate_micros,
+        "resetsAt": iso(shortage.resets_at),
+    }
+    seconds = -(-(shortage.resets_at - now_ms) // 1000)
+    headers = {"Retry-After": str(max(1, seconds))}
+    return Problem(402, "spend_cap", str(shortage), headers=headers, retryable=True, members=members)
