@@ -28,6 +28,7 @@ EVENTS: dict[str, str] = {
     "worker.failed": "the worker's loop met an error and goes on",
     "worker.lease_lost": "this process could not renew its leases and stopped its turns",
     "generation.ended": "a run of a generation came to its end, with the seconds of each phase",
+    "generation.fallback": "a provider surely did not take a generation, or failed unbilled; the next one is asked",
     "generation.redriven": "a failed generation goes on as a new run",
     "generation.deleted": "a generation was deleted; its tombstone stays",
     "submission.opened": "a possibly-paid call was intended",

@@ -15,7 +15,7 @@ from pipeline.api.auth import Caller, require, service_of
 from pipeline.api.body import read_json
 from pipeline.api.problems import Problem
 from pipeline.api.query import bad, decode_cursor, encode_cursor, limit_of, once, one_of, page
-from pipeline.api.redrive import estimator
+from pipeline.api.redrive import first_candidate
 from pipeline.api.service import Service
 from pipeline.credentials import Scope
 from pipeline.db import Row, Tx
@@ -137,7 +137,7 @@ async def redrive(request: Request) -> Response:
 async def _in_batches(service: Service, narrowed: DeadFilter, asked: DeadRedrive) -> tuple[Redriven, Place | None]:
     """Batch after batch, and the place to go on from if there were too many for one request. Raises Problem 422."""
     total = Redriven()
-    terms = Terms(estimator(service), asked.allow_repay, asked.dry_run, narrowed.tenant)
+    terms = Terms(first_candidate(service), asked.allow_repay, asked.dry_run, narrowed.tenant)
     place = None if asked.after is None else _given_place(asked.after)
     for _ in range(MAX_BATCHES):
 

@@ -8,7 +8,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from pipeline import generations
+from pipeline import chain, generations
 from pipeline.api.auth import service_of, tenant_over
 from pipeline.api.body import read_optional
 from pipeline.api.problems import Problem
@@ -17,9 +17,8 @@ from pipeline.api.service import Service
 from pipeline.credentials import Scope
 from pipeline.db import Row, Tx
 from pipeline.generations import Deleted, From, NotRedrivable, Plan, RepayNeeded
-from pipeline.schemas import generation_view, video_request
+from pipeline.schemas import generation_view
 from pipeline.schemas.operations import Redrive
-from providers.checks import list_price
 
 RETRY_AFTER = "1"
 
@@ -47,7 +46,7 @@ async def _redriven(service: Service, tenant: str, reference: str, asked: Redriv
             tenant,
             reference,
             service.outbox,
-            estimate=estimator(service),
+            first=first_candidate(service),
             wanted=None if asked.start == "auto" else From(asked.start),
             allow_repay=asked.allow_repay,
             dry_run=asked.dry_run,
@@ -89,13 +88,15 @@ def plan_view(planned: Plan) -> dict[str, Any]:
     }
 
 
-def estimator(service: Service) -> Callable[[Row], int | None]:
-    """The list price of a generation's submission in micro-USD, or None where its provider is not configured."""
+def first_candidate(service: Service) -> Callable[[Row], Row | None]:
+    """The columns with which a generation begins anew: those of the first provider of its chain that is configured
+    here, with its price of today; None where there is none."""
 
-    def estimate(row: Row) -> int | None:
-        provider = service.providers.get(row["provider"])
-        if provider is None:
-            return None
-        return list_price(video_request(row, None), provider.capabilities.catalogue)
+    def first(row: Row) -> Row | None:
+        for index, named in enumerate(chain.chain_of(row)):
+            provider = service.providers.get(named.provider)
+            if provider is not None:
+                return chain.take(row, index, provider.capabilities.catalogue)
+        return None
 
-    return estimate
+    return first

@@ -42,11 +42,11 @@ class Terms:
     """On what terms dead letters go on.
 
     Args:
-        estimate: the price of a generation's submission in micro-USD, or None where it is not known.
+        first: a generation's columns with the first provider of its chain that can be asked, or None (see `redrive`).
         tenant: that of the caller, or None for the operator.
     """
 
-    estimate: Callable[[Row], int | None]
+    first: Callable[[Row], Row | None]
     allow_repay: bool = False
     dry_run: bool = False
     tenant: str | None = None
@@ -91,7 +91,7 @@ def _redriven(tx: Tx, row: Row, events: Outbox, terms: Terms) -> int | None:
         row["tenant_id"],
         row["subject_id"],
         events,
-        estimate=terms.estimate,
+        first=terms.first,
         allow_repay=terms.allow_repay,
         dry_run=terms.dry_run,
     )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from pipeline import admission, ledger, queue, timeline
+from pipeline.chain import has_fallback
 from pipeline.db import Row, Tx
 from pipeline.generations.reading import Deleted, find
 from pipeline.lifecycle import STAGE_OF_STEP, GenerationStatus, JobKind, Stage, Step, SubmissionOutcome, move
@@ -79,8 +80,8 @@ def plan(row: Row, submissions: Sequence[Row], wanted: From | None, estimate: in
         raise NotRedrivable(f"there is nothing to go on with from {start.value!r}: this one goes on from {listed}")
     if start is From.SUBMIT and estimate is None:
         raise NotRedrivable(f"the provider {row['provider']!r} is not configured here: nothing can be submitted")
-    pays = start in {From.SUBMIT, From.RESOLVE}
-    return Plan(start, submission, (estimate or 0) if pays else 0, ledger.possible_cost(submissions))
+    price = {From.SUBMIT: estimate, From.RESOLVE: row.get("estimate_micros") or estimate}.get(start)
+    return Plan(start, submission, price or 0, ledger.possible_cost(submissions))
 
 
 def _resume(row: Row, submissions: Sequence[Row]) -> tuple[From, Row | None]:
@@ -116,13 +117,15 @@ def redrive(
     reference: str,
     outbox: Outbox,
     *,
-    estimate: Callable[[Row], int | None],
+    first: Callable[[Row], Row | None],
     wanted: From | None = None,
     allow_repay: bool = False,
     dry_run: bool = False,
 ) -> tuple[Row, Plan] | None:
     """Start a new run of a failed generation; the row as it is then, and what was done. None if it is unknown.
 
+    `first` gives the columns with which a generation begins anew: those of the first provider of its chain that can be
+    asked, or None where there is none.
     Raises NotRedrivable, RepayNeeded (never with `dry_run`), or Deleted.
     """
     known = find(tx, tenant, reference)
@@ -133,11 +136,14 @@ def redrive(
     if row is None:
         return None
     _require_failed(row)
-    planned = plan(row, ledger.history(tx, row["id"]), wanted, estimate(row))
+    anew = first(row)
+    planned = plan(row, ledger.history(tx, row["id"]), wanted, None if anew is None else anew["estimate_micros"])
     if dry_run:
         return row, planned
     if planned.repays and not allow_repay:
         raise RepayNeeded(planned)
+    if planned.start is From.SUBMIT:
+        row = row | (anew or {})
     return _begin(tx, row, planned, outbox), planned
 
 
@@ -160,15 +166,16 @@ def _begin(tx: Tx, row: Row, planned: Plan, outbox: Outbox) -> Row:
     queued = planned.start is From.SUBMIT
     told = not queued and outbox.wanted(tx, row, EventType.PROCESSING)
     changed = _restarted(row, tx.now) | _stage(row, planned, tx.now) | {"sequence": row["sequence"] + int(told)}
+    changed |= {name: row[name] for name in _OF_CANDIDATE}
     tx.update("generation", changed, "id = :id", {"id": row["id"]})
     generation = row | changed
     place = admission.sort_at(tx.now, row["priority"])
     lane = admission.provider_lane(row["provider"])
-    step = _STEPS[planned.start]
-    queue.redrive(
-        tx,
-        queue.NewJob(JobKind.GENERATION, row["id"], row["tenant_id"], lane, step, sort_at=place, waiting=queued),
+    step, more = _STEPS[planned.start], has_fallback(row)
+    job = queue.NewJob(
+        JobKind.GENERATION, row["id"], row["tenant_id"], lane, step, sort_at=place, waiting=queued, fallback=more
     )
+    queue.redrive(tx, job)
     timeline.note(
         tx,
         generation,
@@ -181,6 +188,9 @@ def _begin(tx: Tx, row: Row, planned: Plan, outbox: Outbox) -> Row:
         outbox.record(tx, generation, EventType.PROCESSING)
     tx.emit("generation.redriven", generation=row["id"], run=generation["run"], start=planned.start)
     return generation
+
+
+_OF_CANDIDATE = ("provider", "model", "extra", "duration", "estimate_micros", "candidate")
 
 
 def _touch_ledger(tx: Tx, planned: Plan) -> None:

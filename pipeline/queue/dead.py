@@ -96,6 +96,7 @@ def redrive(tx: Tx, job: NewJob) -> bool:
             "status": JobStatus.WAITING if job.waiting else JobStatus.PENDING,
             "step": job.step,
             "sort_at": job.sort_at,
+            "fallback": int(job.fallback),
             "scheduled_for": tx.now + int(job.delay * 1000),
             "attempts": 0,
             "polls": 0,

@@ -51,6 +51,7 @@ CALL_TIME = _histogram("provider_call_duration", "Time of a provider's call.", S
 RATE_LIMITS = _counter("provider_rate_limits", "Calls that a provider refused as too many.", "provider", "operation")
 CALLBACKS = _counter("provider_callbacks", "Rings of providers.", "provider", "outcome")
 MISSING = _counter("provider_missing", "Turns whose provider this worker does not know.", "provider")
+FALLBACKS = _counter("fallbacks", "Generations that went on to the next provider of their chain.", "provider", "code")
 PAUSES = _counter("lane_pauses", "Pauses of a lane.", "kind", kind=frozenset({"provider", "endpoint"}))
 
 OPENED = _counter("submissions_opened", "Possibly-paid calls that were intended.", "provider")
@@ -126,6 +127,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "provider.missing": (Rule(MISSING),),
     "callback.received": (Rule(CALLBACKS, labels={"outcome": "=received"}),),
     "callback.refused": (Rule(CALLBACKS, labels={"outcome": "=refused"}),),
+    "generation.fallback": (Rule(FALLBACKS),),
     "lane.paused": (Rule(PAUSES),),
     "submission.opened": (Rule(OPENED), Rule(ESTIMATED, "estimate_micros", MICRO)),
     "submission.closed": (
