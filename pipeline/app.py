@@ -102,7 +102,7 @@ def _build(settings: Settings, secrets: Secrets, stack: AsyncExitStack) -> Plant
     spool = Spool(settings.data_dir / "spool", settings.spool_bytes)
     stack.callback(spool.close)
     providers = make_providers(settings, Clients(outbound.submit, outbound.calls, outbound.fetch))
-    durations = Durations(db, providers.catalogues)
+    durations = Durations(db, providers.ready)
     links = make_links(settings, secrets, clock, durations)
     tracing = Tracing(os.urandom if settings.otlp_endpoint else None)
     identity = Identity(new_id("wrk", clock.now_ms()), socket.gethostname(), os.getpid(), __version__)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.db import Database, DatabaseError, Row, Tx
-from providers.base import Catalogue
+from providers.base import Provider
 
 SAMPLES = 200
 ENOUGH = 5
@@ -30,8 +30,9 @@ TWICE = 2.0
 _TAKEN = """
 SELECT generated_at - accepted_at AS ms FROM generation
 WHERE provider = :provider AND {model} AND {duration} AND generated_at IS NOT NULL
-ORDER BY generated_at DESC LIMIT :limit
+ORDER BY provider DESC, model DESC, duration DESC, generated_at DESC LIMIT :limit
 """
+"""The order names the whole index: PostgreSQL does not see that a column which is NULL is the same in all rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +94,15 @@ class Durations:
     """What is known, for any thread to ask.
 
     Args:
-        catalogues: of the providers that can be asked, by name.
+        providers: those that can be asked, by name; their catalogues tell where history does not.
         monotonic: seconds, for the age of what is known.
     """
 
     def __init__(
-        self, db: Database, catalogues: Mapping[str, Catalogue], monotonic: Callable[[], float] = time.monotonic
+        self, db: Database, providers: Mapping[str, Provider], monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self._db = db
-        self._catalogues = catalogues
+        self._providers = providers
         self._monotonic = monotonic
         self._entries: dict[Key, _Entry] = {}
         self._news: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
@@ -122,11 +123,17 @@ class Durations:
         learned = self.learned(key)
         if learned is not None:
             return learned
-        catalogue = self._catalogues.get(key.provider)
-        model = catalogue.models.get(key.model or catalogue.default_model) if catalogue else None
-        usual = model.typical_seconds if model else UNKNOWN_SECONDS
+        usual = self._usual(key)
         entry = self._entries.get(key)
         return Expected(usual, usual * TWICE, entry.samples if entry else 0, "catalogue")
+
+    def _usual(self, key: Key) -> float:
+        provider = self._providers.get(key.provider)
+        if provider is None:
+            return UNKNOWN_SECONDS
+        catalogue = provider.capabilities.catalogue
+        model = catalogue.models.get(key.model or catalogue.default_model)
+        return model.typical_seconds if model else UNKNOWN_SECONDS
 
     def of(self, generation: Row) -> tuple[float, float]:
         """The p50 and p90 of a generation, in seconds."""
@@ -184,4 +191,4 @@ class Durations:
 def _is_due(entry: _Entry, now: float) -> bool:
     if entry.read_at is None:
         return True
-    return entry.asked_at >= entry.read_at and now - entry.read_at >= REFRESH_SECONDS
+    return entry.asked_at > entry.read_at and now - entry.read_at >= REFRESH_SECONDS
