@@ -342,10 +342,10 @@ def read_callback(body: bytes) -> Callback:
     the body alone. Raises ProviderError(INVALID_REQUEST)."""
     try:
         event = json.loads(body)
-        kind, data = event["type"], event["data"]
-        operation, status = Operation(data["id"]), data["status"]
+        kind, job, status = event["type"], event["data"]["id"], event["data"]["status"]
+        if not all(isinstance(each, str) for each in (kind, job, status)) or not kind.startswith("video.generation."):
+            raise ValueError("not about a video")
+        operation = Operation(job)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ProviderError(ErrorCode.INVALID_REQUEST, "the callback is not OpenRouter's") from error
-    if not (isinstance(kind, str) and kind.startswith("video.generation.") and isinstance(status, str)):
-        raise ProviderError(ErrorCode.INVALID_REQUEST, "the callback is not about a video")
     return Callback(f"{operation.id}-{status[:50]}", operation.id)
