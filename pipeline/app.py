@@ -300,6 +300,7 @@ def make_policies(settings: Settings) -> Policies:
         max_submissions=settings.max_submissions,
         lane_pause=settings.lane_pause,
         keep_videos=settings.keep_videos,
+        keep_late=settings.late_results == "keep",
     )
 
 
@@ -320,13 +321,14 @@ def make_worker(plant: Plant) -> Worker:
             Step.RESOLVE: settings.slots_submit,
             Step.POLL: settings.slots_poll,
             Step.STORE: settings.slots_store,
+            Step.LATE: settings.slots_store,
             Step.DELIVER: settings.slots_deliver,
         },
         per_lane={Step.DELIVER: DELIVERIES_PER_ENDPOINT},
         bounds=make_bounds(settings),
+        purse=plant.purse,
         lease=settings.lease,
         turn_timeout=settings.turn_timeout,
-        purse=plant.purse,
         drain_timeout=settings.drain_timeout,
     )
     maintenance = make_maintenance(plant)

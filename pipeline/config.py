@@ -62,6 +62,7 @@ class Settings(BaseSettings):
     submit_timeout: float = Field(120.0, gt=0)
     provider_timeout: float = Field(30.0, gt=0)
     on_unknown_submit: Literal["hold", "fail", "resubmit"] = "fail"
+    late_results: Literal["keep", "drop"] = "drop"
     max_submissions: int = Field(3, ge=1, le=10)
     max_in_flight: int = Field(200, ge=1)
     provider_max_in_flight: Annotated[tuple[str, ...], NoDecode] = ()

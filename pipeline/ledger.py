@@ -282,27 +282,6 @@ def drop_candidate(tx: Tx, token: str, operation_id: str) -> None:
     )
 
 
-def strays(submissions: Sequence[Row]) -> list[Row]:
-    """Those of a generation's submissions that may have been taken although nobody counts on it, and that nobody has
-    looked into yet: closed, and named by a callback; closed, and answered late; or named with a second operation.
-
-    Pure.
-    """
-    return [row for row in submissions if _is_stray(row)]
-
-
-def _is_stray(row: Row) -> bool:
-    candidate, known = row["candidate_operation_id"], row["operation_id"]
-    if known is None:
-        return candidate is not None and row["outcome"] not in {"intended", "unknown"}
-    return _is_another(candidate, known) or row["outcome"] in {"rejected", "abandoned"}
-
-
-def _is_another(candidate: str | None, known: str) -> bool:
-    """Whether a name is another operation's, and not the short form of a path or the like."""
-    return candidate is not None and not known.endswith(candidate) and not candidate.endswith(known)
-
-
 def close_second(tx: Tx, token: str, operation_id: str, error: ProviderError) -> bool:
     """The operation of this submission is a second one of its generation: closed, with what is known of its charge.
 
@@ -389,6 +368,14 @@ def supersede(tx: Tx, submission: Row) -> None:
         fail(tx, submission["token"], SUPERSEDED)
     else:
         abandon(tx, submission["token"], SUPERSEDED)
+
+
+def give_up(tx: Tx, generation_id: str, error: ProviderError) -> None:
+    """Close what a generation's provider had taken and nobody waits for any more; what it costs stays as it is
+    known."""
+    row = open_submission(tx, generation_id)
+    if row is not None and row["outcome"] == SubmissionOutcome.ACCEPTED:
+        fail(tx, row["token"], error)
 
 
 def blank(tx: Tx, generation_id: str) -> None:

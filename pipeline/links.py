@@ -10,6 +10,12 @@ from pipeline.keys import Signer
 from pipeline.lifecycle import Stage
 
 
+def has_video(row: Row) -> bool:
+    """Whether a video was stored for a generation that has ended: completed, or kept although it came late."""
+    late = row["video_key"] is not None and row["finished_at"] is not None
+    return row["status"] == "completed" or (late and row["status"] in {"cancelled", "failed"})
+
+
 class Links:
     """Args:
     base_url: how the outside reaches the API, without a trailing slash.
@@ -40,7 +46,7 @@ class Links:
     def of(self, row: Row) -> dict[str, str | None]:
         """A generation's own links."""
         here = f"{self._base}/api/generations/{row['id']}"
-        content = f"{here}/content" if row["status"] == "completed" and not self.expired(row) else None
+        content = f"{here}/content" if has_video(row) and not self.expired(row) else None
         return {"self": here, "events": f"{here}/events", "cancel": f"{here}/cancel", "content": content}
 
     def expired(self, row: Row) -> bool:

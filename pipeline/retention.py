@@ -15,7 +15,10 @@ from pipeline.outbox import Outbox
 from webhooks.events import EventType
 
 _DUE = "expires_at <= :now AND expires_at IS NOT NULL AND expired_at IS NULL AND deleted_at IS NULL"
-_HAS_VIDEO = "status = 'completed' AND expired_at IS NULL AND deleted_at IS NULL"
+_HAS_VIDEO = (
+    "(status = 'completed' OR (finished_at IS NOT NULL AND video_key IS NOT NULL))"
+    " AND expired_at IS NULL AND deleted_at IS NULL"
+)
 _OLD_INPUT = (
     "finished_at < :before AND (input_key IS NOT NULL OR last_input_key IS NOT NULL) AND finished_at IS NOT NULL"
 )

@@ -17,6 +17,7 @@ from pipeline.db import Tx
 from pipeline.ids import new_id
 from pipeline.lifecycle import JobKind
 from pipeline.telemetry import emit
+from pipeline.workflow.unclaimed import is_news
 from providers.base import Callback, ErrorCode, Provider, ProviderError
 
 MAX_CALLBACK = 1_000_000
@@ -53,12 +54,14 @@ async def _ring(provider: Provider, headers: Mapping[str, str], raw: bytes, now:
 
 
 def _keep(tx: Tx, ring_id: str, provider: str, token: str, ring: Callback) -> bool:
-    """Insert the ring once, remember what it names, and wake the job. False when the token is not ours."""
+    """Insert the ring once, remember what it names, and wake the job; of a generation that has ended only for news.
+    False when the token is not ours."""
     submission = ledger.by_token(tx, token)
     if submission is None or submission["provider"] != provider:
         return False
     if rings.keep(tx, ring_id, submission, ring):
-        if ring.operation_id is not None and submission["operation_id"] is None:
+        if ring.operation_id is not None and is_news(submission, ring.operation_id):
             ledger.add_candidate(tx, token, ring.operation_id)
+            queue.look_again(tx, submission["generation_id"])
         queue.wake(tx, JobKind.GENERATION, submission["generation_id"])
     return True

@@ -15,7 +15,7 @@ from pipeline.api.auth import service_of
 from pipeline.api.problems import Problem
 from pipeline.api.read import visible
 from pipeline.db import Row
-from pipeline.lifecycle import GenerationStatus
+from pipeline.links import has_video
 from pipeline.schemas import iso
 from pipeline.storage import StorageError
 
@@ -27,7 +27,7 @@ async def content(request: Request) -> Response:
     """`GET /api/generations/{id}/content`: 302 to a signed link of the bucket, or the bytes of a local file."""
     service = service_of(request)
     row = await visible(request, by_video_link=True)
-    if row["status"] != GenerationStatus.COMPLETED:
+    if not has_video(row):
         raise Problem(409, "not_ready", f"the generation is {row['status']}: there is no video")
     ends = row["expired_at"] or row["expires_at"]
     if ends is not None and ends <= service.clock.now_ms():

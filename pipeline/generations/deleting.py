@@ -12,13 +12,16 @@ from pipeline.db import Row, Tx
 from pipeline.generations.reading import find
 from pipeline.lifecycle import TERMINAL, JobKind
 from pipeline.names import input_key, last_input_key, video_key
+from providers.base import ErrorCode, ProviderError
+
+UNSEEN = ProviderError(ErrorCode.CANCELLED, "its generation was deleted before its late result was known")
 
 
 class NotEnded(Exception):
     """It is under way: it has to be cancelled, or to end, before it can be deleted."""
 
-    def __init__(self, row: Row) -> None:
-        super().__init__(f"it is {row['status']}: cancel it first, or wait for its end")
+    def __init__(self, row: Row, reason: str | None = None) -> None:
+        super().__init__(reason or f"it is {row['status']}: cancel it first, or wait for its end")
 
 
 def bury(tx: Tx, tenant: str, reference: str) -> tuple[Row, list[str]] | None:
@@ -35,6 +38,9 @@ def bury(tx: Tx, tenant: str, reference: str) -> tuple[Row, list[str]] | None:
         return None
     if row["status"] not in TERMINAL:
         raise NotEnded(row)
+    turn = queue.held_turn(tx, JobKind.GENERATION, row["id"])
+    if turn is not None and turn["leased_until"] is not None:
+        raise NotEnded(row, "its late result is being looked at just now: ask again in a moment")
     if row["deleted_at"] is None:
         row |= _blank(tx, row)
     return row, _keys(row, ledger.history(tx, row["id"]))
@@ -58,6 +64,7 @@ def _blank(tx: Tx, row: Row) -> Row:
         "operation": None,
     }
     tx.update("generation", changed, "id = :id", {"id": row["id"]})
+    ledger.give_up(tx, row["id"], UNSEEN)
     ledger.blank(tx, row["id"])
     outbox.forget_bodies(tx, row["id"])
     timeline.forget(tx, row["id"])

@@ -231,6 +231,9 @@ def _stage(row: Row, planned: Plan, now: int) -> Row:
         return moved | {"operation": ledger.operation_of(planned.submission), "accepted_at": now, "progress": None}
     if planned.start is From.STORE:
         stored = json.loads(row["operation"])
+        "billed": None,
+        "expires_at": None,
+        "expired_at": None,
         stored.pop("bad_files", None)
         return moved | {"operation": json.dumps(stored)}
     return moved

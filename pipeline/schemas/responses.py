@@ -99,6 +99,14 @@ class Failure(Answer):
     retryable: Annotated[bool, Field(description="whether asking anew may help")]
 
 
+class ShownHold(Answer):
+    """What is at stake while nobody can tell what became of a paid call."""
+
+    reason: str | None
+    at_stake_micros: Annotated[Count, Field(description="the list price of the call, in micro-USD")]
+    what_to_do: str
+
+
 class GenerationLinks(Answer):
     """Where to go from here; `content` only once there is a video."""
 
@@ -130,6 +138,11 @@ class Generation(Answer):
     estimated_cost_micros: Annotated[Count, Field(description="list price of one submission in micro-USD")]
     eta: Annotated[Eta | None, Field(description="while its provider works: when that should be done")]
     warnings: Annotated[list[str], Field(description="what a person should know about what was asked")]
+    billed: Annotated[
+        Literal["yes", "no", "unknown"] | None,
+        Field(description="whether anything was charged for it: once it has ended, or its cancel was asked for"),
+    ]
+    held: Annotated[ShownHold | None, Field(description="with the stage `held`")]
     priority: Annotated[int, Field(ge=1, le=10)]
     run: Annotated[int, Field(ge=1, description="grows by one with every redrive")]
     created_at: Time
@@ -260,6 +273,13 @@ class ProblemBody(Answer):
     errors: list[ProblemError] = []
     existing_id: Annotated[str | None, Field(description="the generation that stands in the way")] = None
     redrive: Annotated[RedrivePlan | None, Field(description="with `repay_needed`: what it would do")] = None
+    scope: Annotated[
+        Literal["user", "provider", "service"] | None, Field(description="with `spend_cap`: whose day is spent")
+    ] = None
+    limit_micros: Annotated[Count | None, Field(description="with `spend_cap`: what a day may cost, micro-USD")] = None
+    left_micros: Annotated[Count | None, Field(description="with `spend_cap`: what is left of it")] = None
+    estimated_cost_micros: Annotated[Count | None, Field(description="with `spend_cap`: what this would cost")] = None
+    resets_at: Annotated[Time | None, Field(description="with `spend_cap`: the next midnight (UTC)")] = None
 
 
 class WebhookResult(Answer):
@@ -273,13 +293,6 @@ class WebhookResult(Answer):
 class WebhookData(Generation):
     """The generation as it was when the event happened."""
 
-    scope: Annotated[
-        Literal["user", "provider", "service"] | None, Field(description="with `spend_cap`: whose day is spent")
-    ] = None
-    limit_micros: Annotated[Count | None, Field(description="with `spend_cap`: what a day may cost, micro-USD")] = None
-    left_micros: Annotated[Count | None, Field(description="with `spend_cap`: what is left of it")] = None
-    estimated_cost_micros: Annotated[Count | None, Field(description="with `spend_cap`: what this would cost")] = None
-    resets_at: Annotated[Time | None, Field(description="with `spend_cap`: the next midnight (UTC)")] = None
     sequence: Annotated[int, Field(description="a lower one is older news")]
 
 

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.db import Row
-from pipeline.links import Links
+from pipeline.lifecycle import Stage
+from pipeline.links import Links, has_video
 
 
 def iso(ms: int | None) -> str | None:
@@ -38,6 +39,8 @@ def generation_view(row: Row, links: Links) -> dict[str, Any]:
         "fallback": _fallback(row),
         "estimatedCostMicros": row["estimate_micros"],
         "eta": _eta(row, links),
+        "billed": row["billed"],
+        "held": _held(row),
         "warnings": json.loads(row["warnings"]) if row["warnings"] else [],
         "priority": row["priority"],
         "run": row["run"],
@@ -60,6 +63,19 @@ def _eta(row: Row, links: Links) -> dict[str, Any] | None:
     return None if times is None else {"p50": iso(times[0]), "p90": iso(times[1])}
 
 
+WHAT_TO_DO = (
+    "Nothing while it is being cleared up by itself. If it stays: GET /api/held explains it, and"
+    " POST /api/generations/{id}/resolve says what became of the call. Do not order it again before that is known."
+)
+
+
+def _held(row: Row) -> dict[str, Any] | None:
+    """What is at stake while nobody can tell what became of a paid call."""
+    if row["stage"] != Stage.HELD:
+        return None
+    return {"reason": row["error_message"], "atStakeMicros": row["estimate_micros"], "whatToDo": WHAT_TO_DO}
+
+
 def _fallback(row: Row) -> list[dict[str, Any]]:
     """Who would be asked next."""
     behind = json.loads(row["chain"])[row["candidate"] + 1 :]
@@ -67,7 +83,7 @@ def _fallback(row: Row) -> list[dict[str, Any]]:
 
 
 def _result(row: Row, links: Links) -> dict[str, Any] | None:
-    if row["status"] != "completed":
+    if not has_video(row):
         return None
     return {
         "videoUrl": links.video(row),

@@ -32,14 +32,18 @@ from pipeline.queue import Claim, LeaseLost
 from pipeline.telemetry import emit
 from pipeline.turn import Report, Turn
 from pipeline.workflow.fallback import or_elsewhere, step_on
+from pipeline.workflow.late import late, settle, unserved
+from pipeline.workflow.meanwhile import history_of, look_again, overtaken
 from pipeline.workflow.parts import Parts, Subject, subject_of
 from pipeline.workflow.poll import poll
 from pipeline.workflow.resolve import resolve
 from pipeline.workflow.store import store
+from pipeline.workflow.strays import look_into
 from pipeline.workflow.submit import submit
+from pipeline.workflow.unclaimed import strays_of
 from webhooks.events import EventType
 
-_STAGES = {Step.SUBMIT: submit, Step.RESOLVE: resolve, Step.POLL: poll, Step.STORE: store}
+_STAGES = {Step.SUBMIT: submit, Step.RESOLVE: resolve, Step.POLL: poll, Step.STORE: store, Step.LATE: late}
 
 PROGRESS_STEP = 0.1
 """Progress events are told in steps of a tenth: more would only cost the receiver."""
@@ -66,7 +70,9 @@ class Workflow:
                 opened = ledger.open_submission(tx, row["id"])
                 made = ledger.count(tx, row["id"], row["run"])
                 closed = admission.closed(tx, claim.lane) if claim.step is Step.SUBMIT else None
-                subjects[claim.id] = Subject(row, opened, made, closed)
+                past = history_of(tx, claim, opened)
+                strays = strays_of(past, ended=claim.step is Step.LATE)
+                subjects[claim.id] = Subject(row, opened, made, closed, past, strays)
         return subjects
 
     async def run(self, turn: Turn) -> Report:
@@ -76,6 +82,8 @@ class Workflow:
             report = _not_served(self._parts, turn)
         else:
             report = await _STAGES[claim.step](self._parts, turn)
+            if subject_of(turn).strays and claim.step is not Step.LATE:
+                report.facts = [*report.facts, *(await look_into(self._parts, turn)).facts]
         report.fields = {"provider": generation["provider"], **report.fields}
         if generation["traceparent"]:
             report.fields = {**report.fields, "parent": generation["traceparent"]}
@@ -89,7 +97,10 @@ class Workflow:
         try:
             locked = queue.lock(tx, claim)
         except LeaseLost:
+            if report.facts:
+                queue.wake(tx, claim.kind, claim.subject_id)
             return None
+        report = overtaken(self._parts, tx, turn, report)
         decision = decide(
             report.outcome,
             step=claim.step,
@@ -103,7 +114,11 @@ class Workflow:
             admission.note_refusal(tx, claim.lane, seconds=decision.delay, reason=reason)
         cancelling = bool(locked["cancel_requested"])
         queue.acknowledge(tx, claim, decision, wake_seq=locked["wake_seq"], cancel_requested=cancelling)
-        self._apply(tx, subject_of(turn).generation, report, decision, claim.polls)
+        if claim.step is Step.LATE:
+            settle(tx, turn, report, decision, self._parts.policies)
+        else:
+            self._apply(tx, subject_of(turn).generation, report, decision, claim.polls)
+        look_again(tx, claim, decision, locked["wake_seq"])
         return decision
 
     def _apply(self, tx: Tx, before: Row, report: Report, decision: Decision, polls: int) -> None:
@@ -119,7 +134,9 @@ class Workflow:
             _tell_fallback(tx, before, columns, decision.fault)
         if isinstance(decision, Complete):
             changed["expires_at"] = self._parts.policies.expires_at(tx.now)
-        if isinstance(decision, Fail | DeadLetter) and ledger.may_have_cost(tx, before["id"]):
+        if isinstance(decision, Complete | Cancel | Fail | DeadLetter):
+            changed["billed"] = ledger.billed(tx, before["id"])
+        if isinstance(decision, Fail | DeadLetter) and changed["billed"] != "no":
             changed["error_retryable"] = 0
         if event is None and _stepped(before, changed):
             event = EventType.PROGRESS
@@ -159,6 +176,8 @@ def _not_served(parts: Parts, turn: Turn) -> Report:
     fault = Fault("provider_not_configured", f"the provider {name!r} is not configured in this worker")
     if turn.claim.step is Step.SUBMIT and subject.open_submission is None:
         return or_elsewhere(parts, subject.generation, Report(Failed(fault)))
+    if turn.claim.step is Step.LATE:
+        return unserved(parts, subject.generation, UNSERVED_SECONDS)
     emit("provider.missing", level=30, provider=name, generation=subject.generation["id"], step=turn.claim.step)
     return Report(NotYet(UNSERVED_SECONDS), notes=[("provider.missing", {"provider": name})])
 
@@ -192,6 +211,8 @@ def _end(status: GenerationStatus, now: int) -> dict[str, object]:
     return {"status": status, "stage": None, "finished_at": now} | _NOTHING_ASIDE
 
 
+_NOTHING_ASIDE: dict[str, object] = {"reserved_micros": 0}
+"""Whoever gives up his place gives back what admission set aside for him."""
 _NO_ERROR: dict[str, object] = {"error_code": None, "error_message": None, "error_retryable": None}
 
 
@@ -211,8 +232,6 @@ def _note(decision: Decision) -> list[tuple[str, dict[str, object]]]:
         case DeadLetter(fault):
             return [("failed", {"code": fault.code, "reason": fault.message, "dead": True})]
         case Retry(delay, fault):
-_NOTHING_ASIDE: dict[str, object] = {"reserved_micros": 0}
-"""Whoever gives up his place gives back what admission set aside for him."""
             return [("retry", {"code": fault.code, "reason": fault.message, "in_s": round(delay, 1)})]
         case Requeue(delay, fault):
             return [("requeued", {"code": fault.code, "reason": fault.message, "in_s": round(delay, 1)})]

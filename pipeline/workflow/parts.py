@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -57,12 +57,16 @@ class Subject:
         open_submission: the one that may still cost or yield something, if any.
         submissions: how many its run has made.
         closed: why its lane takes no new submissions, if it does not.
+        history: its submissions, oldest first, in turns that may have to do with more than the open one.
+        strays: those of them that may have been taken although nobody counts on it.
     """
 
     generation: Row
     open_submission: Row | None
     submissions: int
     closed: Closed | None = None
+    history: Sequence[Row] = ()
+    strays: Sequence[Row] = ()
 
 
 async def ask(answer: Awaitable[T]) -> T:

@@ -42,6 +42,7 @@ class Policies:
         late_answer: beyond submit_timeout, how long a process that was cut off may still take to write its answer.
         on_unknown: hold, fail or resubmit, once nothing more can be found out.
         keep_videos: how long a video is kept after its completion; 0 is for ever.
+        keep_late: whether work that goes on after its generation's end is looked after, for one generation_timeout.
     """
 
     submit_attempts: int
@@ -58,10 +59,17 @@ class Policies:
     max_submissions: int
     lane_pause: float
     keep_videos: float = 0.0
+    keep_late: bool = False
+
+    @property
+    def own_answer(self) -> float:
+        """How long the process that made a paid call may still write its answer, when nobody saw that call end."""
+        return self.submit_timeout + self.late_answer
 
     def retry(self, step: Step) -> RetryPolicy:
         """How failures of a step are tried again. Polls are bounded by the deadline, not by a count."""
-        attempts = {Step.SUBMIT: self.submit_attempts, Step.STORE: self.store_attempts}.get(step, NO_BOUND)
+        bounded = {Step.SUBMIT: self.submit_attempts, Step.STORE: self.store_attempts, Step.LATE: self.store_attempts}
+        attempts = bounded.get(step, NO_BOUND)
         cap = min(self.retry_max, 30.0) if step is Step.POLL else self.retry_max
         return RetryPolicy(attempts, self.retry_base, cap)
 

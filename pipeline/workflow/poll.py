@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 
 from pipeline import admission, ledger
-from pipeline.db import Row
+from pipeline.db import Row, Tx
 from pipeline.lifecycle import Busy, Done, Failed, Fault, NotYet, Step, Stopped
 from pipeline.turn import Report, Turn
 from pipeline.workflow.fallback import or_elsewhere
 from pipeline.workflow.parts import Parts, ask, fault_of, pace_for, subject_of
+from pipeline.workflow.stopping import stop_upstream
 from providers.base import ErrorCode, Operation, Output, Phase, Provider, ProviderError, ProviderStatus, Stop
 
 NO_OUTPUT = ProviderError(ErrorCode.PROVIDER_ERROR, "the provider reports success but names no file")
+NOT_STOPPED = Stop(stopped=False)
 MAX_NOT_FOUND = 5
-NOT_STOPPED = Stop(stopped=False)
-NOT_STOPPED = Stop(stopped=False)
-BILLED = {True: "yes", False: "no", None: "unknown"}
+
 MAX_COST_MICROS = 10**12
 MAX_OVERDUE = 5
 """So many polls in a row must fail past the deadline before we give up: after a night of ours the video may be
@@ -145,40 +146,45 @@ def _unreached(parts: Parts, turn: Turn, error: ProviderError, elapsed: float) -
     return Report(Failed(fault_of(error), retryable=True, retry_after=asked), notes=notes)
 
 
-async def _stop_upstream(provider: Provider, operation: Operation) -> Stop:
-    """Ask the provider to stop; that it cannot be reached, or refuses, changes nothing for us."""
-    if not provider.capabilities.cancel:
-        return NOT_STOPPED
-    try:
-        return await ask(provider.cancel(operation))
-    except ProviderError:
-        return NOT_STOPPED
-
-
 async def _overdue(parts: Parts, turn: Turn, provider: Provider, operation: Operation, elapsed: float) -> Report:
-    stop = await _stop_upstream(provider, operation)
+    stop = (await stop_upstream(provider, operation)).stop
     what = "the provider was asked to stop" if stop.stopped else "the provider may still work"
     return _given_up(parts, turn, elapsed, what, stop)
 
 
 def _given_up(parts: Parts, turn: Turn, elapsed: float, what: str, stop: Stop = NOT_STOPPED) -> Report:
     """The end of patience. Work that was stopped upstream is closed as such: there is nothing to wait for any more."""
+    late = _late(parts, turn, stop)
     message = f"no result after {elapsed:.0f} s (GENERATION_TIMEOUT {parts.policies.generation_timeout:g} s); {what}"
     error = ProviderError(ErrorCode.CANCELLED if stop.stopped else ErrorCode.TIMEOUT, message, billed=stop.billed)
     token = token_of(subject_of(turn).generation)
     return Report(
-        Failed(Fault("deadline_exceeded", message, retryable=True), exhausted=True),
-        facts=[lambda tx: ledger.fail(tx, token, error)],
+        Failed(Fault("deadline_exceeded", message, retryable=True), exhausted=True, late=late),
+        facts=[_closed(token, error, late)],
+        notes=[("late.waited", {})] if late is not None else [],
     )
+
+
+def _late(parts: Parts, turn: Turn, stop: Stop) -> float | None:
+    """Seconds until the first look for a late result; None where none is wanted, or can come."""
+    if stop.stopped or not parts.policies.keep_late:
+        return None
+    pace = pace_for(parts, subject_of(turn).generation)
+    return parts.policies.next_poll(pace, elapsed=0.0, asked=None, jitter=parts.uniform())
+
+
+def _closed(token: str, error: ProviderError, late: float | None) -> Callable[[Tx], object]:
+    """The submission is closed, or stays open with what the provider said of its charge while a result may come."""
+    if late is None:
+        return lambda tx: ledger.fail(tx, token, error)
+    return lambda tx: ledger.note_billed(tx, token, error.billed)
 
 
 async def _cancel(parts: Parts, turn: Turn, provider: Provider, operation: Operation) -> Report:
     """The client asked for an end. What it costs is for the provider to say; we say what we know."""
-    stop = await _stop_upstream(provider, operation)
-    error = ProviderError(ErrorCode.CANCELLED, "cancelled by the client", billed=stop.billed)
-    token = token_of(subject_of(turn).generation)
-    return Report(
-        Stopped(),
-        facts=[lambda tx: ledger.fail(tx, token, error)],
-        notes=[("cancelled", {"provider_stopped": stop.stopped, "billed": BILLED[stop.billed]})],
-    )
+    stopping = await stop_upstream(provider, operation)
+    error = ProviderError(ErrorCode.CANCELLED, "cancelled by the client", billed=stopping.stop.billed)
+    token, late = token_of(subject_of(turn).generation), _late(parts, turn, stopping.stop)
+    what = None if stopping.stop.stopped else "dropped" if late is None else "kept"
+    notes = [("cancelled", stopping.told | {"late_result": what})]
+    return Report(Stopped(late), facts=[_closed(token, error, late)], notes=notes)

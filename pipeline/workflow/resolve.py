@@ -7,7 +7,7 @@ lookup by token; waiting while a callback, or our own late answer, can still com
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pipeline import ledger
 from pipeline.db import Row, Tx
@@ -15,6 +15,7 @@ from pipeline.lifecycle import Busy, Done, Failed, Fault, NotYet, Parked, Step, 
 from pipeline.schemas import video_request
 from pipeline.storage import StorageError
 from pipeline.turn import Report, Turn
+from pipeline.workflow.arriving import accept
 from pipeline.workflow.parts import Parts, ask, fault_of, subject_of
 from pipeline.workflow.submit import adopted, input_images, pay_once
 from providers.base import (
@@ -47,12 +48,12 @@ async def resolve(parts: Parts, turn: Turn) -> Report:
     if subject.generation["cancel_requested_at"] is not None:
         return Report(Stopped(), notes=[("cancel.unresolved", {"billed": "unknown"})])
     if submission is None:
-        return Report(Busy(NOT_TAKEN))
+        return _closed(parts, subject.history)
     provider = parts.providers[subject.generation["provider"]]
     age = (parts.clock.now_ms() - submission["intended_at"]) / 1000
     try:
         return (
-            await _candidate(parts, provider, submission)
+            await _candidate(parts, turn, provider, submission)
             or await _send_again(parts, turn, provider, submission, age)
             or await _look_up(parts, turn, provider, submission)
             or _wait(parts, turn, provider.capabilities, submission, age)
@@ -60,6 +61,17 @@ async def resolve(parts: Parts, turn: Turn) -> Report:
         )
     except (ProviderError, StorageError) as error:
         return _not_now(parts, turn, submission, error, age)
+
+
+def _closed(parts: Parts, history: Sequence[Row]) -> Report:
+    """An earlier turn closed the call and did not live to say what follows. Only what surely was not taken is followed
+    by a new one; what was given up only where the policy says so."""
+    last = history[-1] if history else None
+    if last is None or last["outcome"] == SubmissionOutcome.REJECTED:
+        return Report(Busy(NOT_TAKEN))
+    if last["outcome"] == SubmissionOutcome.ABANDONED and parts.policies.on_unknown == "resubmit":
+        return Report(Busy(NOT_TAKEN))
+    return Report(Failed(Fault("submit_unknown", last["error_message"] or GIVEN_UP.message), exhausted=True))
 
 
 def _not_now(parts: Parts, turn: Turn, submission: Row, error: ProviderError | StorageError, age: float) -> Report:
@@ -76,18 +88,18 @@ def _pause(parts: Parts, turn: Turn) -> float:
     return min(MAX_WAIT, parts.policies.retry_base * 1.5 ** min(turn.claim.polls, 20)) * (0.8 + 0.4 * parts.uniform())
 
 
-def _adopt(parts: Parts, submission: Row, operation: Operation, how: str) -> Report:
-    token = submission["token"]
+def _adopt(parts: Parts, turn: Turn, submission: Row, operation: Operation, how: str) -> Report:
+    token, generation = submission["token"], subject_of(turn).generation
     return Report(
         Done(Step.POLL),
         patch={"operation": ledger.operation_json(operation, token), "accepted_at": parts.clock.now_ms()},
-        facts=[lambda tx: ledger.accept(tx, token, operation)],
+        facts=[lambda tx: accept(tx, generation, token, operation)],
         notes=[("submit.resolved", {"operation": operation.id, "by": how})],
         fields={"operation": operation.id},
     )
 
 
-async def _candidate(parts: Parts, provider: Provider, submission: Row) -> Report | None:
+async def _candidate(parts: Parts, turn: Turn, provider: Provider, submission: Row) -> Report | None:
     """A callback named an operation: it is believed once the provider shows it to our own key."""
     if submission["candidate_operation_id"] is None:
         return None
@@ -98,7 +110,7 @@ async def _candidate(parts: Parts, provider: Provider, submission: Row) -> Repor
         if error.code is not ErrorCode.NOT_FOUND:
             raise
         return None
-    return _adopt(parts, submission, operation, "callback")
+    return _adopt(parts, turn, submission, operation, "callback")
 
 
 async def _send_again(parts: Parts, turn: Turn, provider: Provider, submission: Row, age: float) -> Report | None:
@@ -118,7 +130,7 @@ async def _send_again(parts: Parts, turn: Turn, provider: Provider, submission: 
     turn.paying = True
     result = await pay_once(parts, provider, request, submission["token"])
     if isinstance(result, Accepted):
-        return _adopt(parts, submission, result.operation, "idempotency key")
+        return _adopt(parts, turn, submission, result.operation, "idempotency key")
     if isinstance(result, Rejected) and not result.error.retryable and turn.claim.polls >= REFUSALS:
         return None
     wait = max(result.error.retry_after or 0.0, _pause(parts, turn))
@@ -136,8 +148,8 @@ async def _look_up(parts: Parts, turn: Turn, provider: Provider, submission: Row
         return None
     operation = await ask(provider.lookup(submission["token"]))
     if operation is not None:
-        return _adopt(parts, submission, operation, "lookup")
-    ended = submission["answered_at"] or submission["intended_at"] + _own_answer_seconds(parts) * 1000
+        return _adopt(parts, turn, submission, operation, "lookup")
+    ended = submission["answered_at"] or submission["intended_at"] + parts.policies.own_answer * 1000
     left = quiet - (parts.clock.now_ms() - ended) / 1000
     if left > 0:
         return Report(NotYet(min(left, _pause(parts, turn))))
@@ -149,16 +161,11 @@ async def _look_up(parts: Parts, turn: Turn, provider: Provider, submission: Row
     )
 
 
-def _own_answer_seconds(parts: Parts) -> float:
-    """How long the process that made the call may still write its answer, when nobody saw that call end."""
-    return parts.policies.submit_timeout + parts.policies.late_answer
-
-
 def _wait(parts: Parts, turn: Turn, can: Capabilities, submission: Row, age: float) -> Report | None:
     """Something may still come by itself."""
-    border = can.recovery.callback_seconds or 0.0
+    border = (can.recovery.callback_seconds or 0.0) if "callback" in submission["carries"].split() else 0.0
     if submission["answered_at"] is None:
-        border = max(border, _own_answer_seconds(parts))
+        border = max(border, parts.policies.own_answer)
     return Report(NotYet(min(border - age, _pause(parts, turn) * 4))) if age < border else None
 
 

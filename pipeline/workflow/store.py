@@ -43,10 +43,16 @@ class _Phases:
 
 async def store(parts: Parts, turn: Turn) -> Report:
     """One turn of the store step."""
-    subject = subject_of(turn)
-    generation = subject.generation
+    generation = subject_of(turn).generation
     if generation["cancel_requested_at"] is not None:
-        return Report(Stopped(), notes=[("cancelled", {"billed": "yes", "stage": "storing"})])
+        late = 0.0 if parts.policies.keep_late else None
+        return Report(Stopped(late), notes=[("cancelled", {"billed": "yes", "stage": "storing"})])
+    return await fetch_and_keep(parts, turn)
+
+
+async def fetch_and_keep(parts: Parts, turn: Turn) -> Report:
+    """Download the video that the row names, prove it, upload it. `Done` carries its columns."""
+    generation = subject_of(turn).generation
     provider = parts.providers[generation["provider"]]
     phases = _Phases()
     try:

@@ -11,7 +11,6 @@ from pipeline.admission import Closed
 from pipeline.db import Row, Tx
 from pipeline.ids import new_id
 from pipeline.lifecycle import (
-    TERMINAL,
     Busy,
     Done,
     Failed,
@@ -27,6 +26,7 @@ from pipeline.lifecycle import (
 from pipeline.schemas import video_request
 from pipeline.storage import ObjectMissing, StorageError
 from pipeline.turn import Report, Turn
+from pipeline.workflow.arriving import accept
 from pipeline.workflow.fallback import or_elsewhere, shut
 from pipeline.workflow.parts import Parts, fault_of, pace_for, subject_of
 from providers import base
@@ -139,7 +139,8 @@ def _intend(parts: Parts, turn: Turn, tx: Tx, token: str, estimate_micros: int) 
     if closed is not None:
         return closed
     recovery = parts.providers[generation["provider"]].capabilities.recovery
-    if not ledger.intend(tx, generation, token=token, estimate_micros=estimate_micros, recovery=recovery):
+    rings = parts.callback_url(generation["provider"], token) is not None
+    if not ledger.intend(tx, generation, token=token, estimate_micros=estimate_micros, recovery=recovery, rings=rings):
         raise queue.LeaseLost(f"generation {generation['id']} has an open submission already")
     first = generation["status"] == GenerationStatus.QUEUED
     told = first and parts.outbox.wanted(tx, generation, EventType.PROCESSING)
@@ -149,8 +150,8 @@ def _intend(parts: Parts, turn: Turn, tx: Tx, token: str, estimate_micros: int) 
         "started_at": generation["started_at"] or tx.now,
         "updated_at": tx.now,
         "sequence": generation["sequence"] + int(told),
-    }
         "reserved_micros": 0,
+    }
     columns = ("status", "stage", "started_at", "updated_at", "sequence", "reserved_micros")
     tx.update("generation", {name: generation[name] for name in columns}, "id = :id", {"id": generation["id"]})
     timeline.note(tx, generation, "submit.intended", provider=generation["provider"], submission=token)
@@ -207,15 +208,6 @@ def _accepted(parts: Parts, turn: Turn, token: str, operation: Operation) -> Rep
         notes=[("submit.accepted", {"operation": operation.id})],
         fields={"operation": operation.id},
     )
-
-
-def accept(tx: Tx, generation: Row, token: str, operation: Operation) -> None:
-    """Write the acceptance; one that comes after the generation's end is told, since it may have been charged."""
-    if not ledger.accept(tx, token, operation):
-        return
-    status = tx.value("SELECT status FROM generation WHERE id = :id", {"id": generation["id"]})
-    if status in TERMINAL:
-        timeline.note(tx, generation, "submit.late", operation=operation.id, billed="unknown")
 
 
 def _rejected(parts: Parts, turn: Turn, token: str, error: ProviderError) -> Report:

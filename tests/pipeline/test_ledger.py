@@ -8,6 +8,7 @@ import pytest
 
 from pipeline import ledger
 from pipeline.db import Database, Row, Tx
+from pipeline.workflow.unclaimed import strays_of
 from providers.base import ErrorCode, Operation, ProviderError, Recovery
 from tests.pipeline.engines import Place
 
@@ -267,7 +268,7 @@ async def test_a_callbacks_word_is_kept_unless_it_says_what_we_know(db: Database
     found = await row(db, "t1")
     assert found["candidate_operation_id"] == "another"
     open_anyway = outcome in {"intended", "unknown"}
-    assert bool(ledger.strays([found])) is not open_anyway, "what is open is cleared up by the resolve stage"
+    assert bool(strays_of([found], ended=False)) is not open_anyway, "what is open is cleared up by the resolve stage"
     await db.write(lambda tx: ledger.drop_candidate(tx, "t1", "another"))
     assert (await row(db, "t1"))["candidate_operation_id"] is None
 
@@ -278,7 +279,7 @@ async def test_a_callbacks_word_is_kept_unless_it_says_what_we_know(db: Database
 )
 async def test_the_short_form_of_a_name_is_no_second_operation(candidate: str | None, stray: bool) -> None:
     known = {"outcome": "accepted", "operation_id": "models/veo/operations/7", "candidate_operation_id": candidate}
-    assert bool(ledger.strays([known])) is stray
+    assert bool(strays_of([known], ended=False)) is stray
 
 
 async def test_a_second_operation_of_a_submission_is_a_row_of_its_own(db: Database) -> None:
@@ -296,12 +297,14 @@ async def test_what_is_answered_for_one_that_was_closed_meanwhile_is_closed_as_a
     await prepare(db, "t1", "rejected")
     assert await db.write(lambda tx: intend(tx, "t2"))
     await db.write(lambda tx: ledger.accept(tx, "t1", Operation("op-1")))
-    assert [each["token"] for each in ledger.strays(await db.read(lambda tx: ledger.history(tx, "gen_1")))] == ["t1"]
+    assert [
+        each["token"] for each in strays_of(await db.read(lambda tx: ledger.history(tx, "gen_1")), ended=False)
+    ] == ["t1"]
     unclear = ProviderError(ErrorCode.CANCELLED, "a second one")
     assert await db.write(lambda tx: ledger.close_second(tx, "t1", "op-1", unclear))
     found = await row(db, "t1")
     assert (found["outcome"], found["billed"], found["cost_micros"]) == ("failed", "unknown", None)
-    assert not ledger.strays(await db.read(lambda tx: ledger.history(tx, "gen_1")))
+    assert not strays_of(await db.read(lambda tx: ledger.history(tx, "gen_1")), ended=False)
 
 
 async def test_what_a_generation_was_billed_is_the_worst_of_its_submissions(db: Database) -> None:

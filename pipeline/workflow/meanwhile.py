@@ -1,0 +1,46 @@
+"""What happened while a turn ran, or while nobody looked: answers that came late, and names that callbacks left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipeline import ledger, queue
+from pipeline.db import Row, Tx
+from pipeline.lifecycle import Cancel, Complete, DeadLetter, Decision, Done, Fail, NotYet, Step, SubmissionOutcome
+from pipeline.queue import Claim
+from pipeline.turn import Report, Turn
+from pipeline.workflow.parts import Parts
+from pipeline.workflow.unclaimed import strays_of
+
+_RUNG = frozenset({Step.POLL, Step.STORE})
+
+
+def history_of(tx: Tx, claim: Claim, opened: Row | None) -> Sequence[Row]:
+    """A generation's submissions, for turns that may have to do with more than the open one: those after its end, those
+    that a callback or an answer has ever woken, and those that have lost what they were about."""
+    needed = claim.step is Step.LATE or (claim.step in _RUNG and claim.wake_seq > 0)
+    if needed or (claim.step is Step.RESOLVE and opened is None):
+        return ledger.history(tx, claim.subject_id)
+    return ()
+
+
+def overtaken(parts: Parts, tx: Tx, turn: Turn, report: Report) -> Report:
+    """A call that was accepted while a turn was about to give it up is polled: the ledger goes before the turn."""
+    if turn.claim.step is not Step.RESOLVE or isinstance(report.outcome, Done | NotYet):
+        return report
+    opened = ledger.open_submission(tx, turn.claim.subject_id)
+    if opened is None or opened["outcome"] != SubmissionOutcome.ACCEPTED:
+        return report
+    patch = {"operation": ledger.operation_of(opened), "accepted_at": parts.clock.now_ms()}
+    how = {"operation": opened["operation_id"], "by": "its own answer"}
+    return Report(Done(Step.POLL), patch=patch, notes=[("submit.resolved", how)])
+
+
+def look_again(tx: Tx, claim: Claim, decision: Decision, wake_seq: int) -> None:
+    """A job that ends just as somebody rang takes a look at what they named, after all."""
+    if not isinstance(decision, Complete | Cancel | Fail | DeadLetter) or getattr(decision, "late", None) is not None:
+        return
+    if not wake_seq or (claim.step is Step.LATE and wake_seq == claim.wake_seq):
+        return
+    if strays_of(ledger.history(tx, claim.subject_id), ended=True):
+        queue.look_again(tx, claim.subject_id)
