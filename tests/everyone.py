@@ -27,6 +27,7 @@ def at_the_mock(mock_url: str, folder: Path, *, reached_at: str | None = None) -
         "google_veo_credentials": service_account(folder, f"{mock_url}/google_veo/token"),
         "google_veo_storage_url": f"{base}/google_veo",
         "fal_jwks_url": f"{base}/fal/.well-known/jwks.json",
+        "replicate_url": f"{base}/replicate/v1",
         "openai_videos_url": f"{base}/openai_videos/v1",
     }
 

@@ -47,7 +47,7 @@ KILLS = {
 }
 SPEED = 200.0
 QUICK = {"lease": 0.6, "submit_timeout": 1.5, "drain_timeout": 2.0, "on_unknown_submit": "hold", "lane_pause": 0.2}
-QUICK |= {"webhook_events": "generation.completed,generation.failed,generation.cancelled"}
+QUICK |= {"spend_per_user_day": "none", "spend_per_provider_day": "none", "spend_per_day": "none"}
 HELD_FOR = 1.5
 PATIENCE = 60.0
 
