@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
@@ -182,7 +182,7 @@ class Settings(BaseSettings):
     @field_validator("*", mode="before")
     @classmethod
     def _empty_is_unset(cls, value: object, info: ValidationInfo) -> object:
-        optional = info.field_name is not None and cls.model_fields[info.field_name].default is None
+        optional = type(None) in get_args(cls.model_fields[info.field_name or ""].annotation)
         return None if value == "" and optional else value
 
     @field_validator("webhook_schedule")
