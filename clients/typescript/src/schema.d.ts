@@ -149,6 +149,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/generations/estimate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * What a request would cost and take
+         * @description The body of a request for one video. Nothing is stored and no provider is asked; what a real request would be refused for is refused here, too.
+         */
+        post: operations["estimateGeneration"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/models": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What can be asked of whom, and what it costs
+         * @description From dated catalogues. A model that is not listed is passed on as it is, with a warning.
+         */
+        get: operations["listModels"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/queue/status": {
         parameters: {
             query?: never;
@@ -782,6 +822,60 @@ export interface components {
             attempts: components["schemas"]["Attempt"][];
         };
         /**
+         * Estimate
+         * @description What a request would cost and take. Nothing was stored or submitted.
+         */
+        Estimate: {
+            /** @constant */
+            object: "estimate";
+            /** @description in the order in which they would be asked */
+            candidates: components["schemas"]["EstimatedCandidate"][];
+            leftOut: components["schemas"]["LeftOut"][];
+        };
+        /**
+         * EstimatedCandidate
+         * @description One provider that would be asked, and what it would be asked for: the defaults of its catalogue filled in.
+         */
+        EstimatedCandidate: {
+            provider: string;
+            model: string | null;
+            parameters: components["schemas"]["ShownParameters"];
+            /** @description micro-USD */
+            estimatedCostMicros: number;
+            /** @example 0.40 */
+            estimatedCostUsd: string;
+            expectedSeconds: components["schemas"]["ExpectedSeconds"];
+            warnings: string[];
+        };
+        /**
+         * Eta
+         * @description When the provider should have finished: half of such generations have by `p50`, nine of ten by `p90`.
+         */
+        Eta: {
+            /**
+             * Format: date-time
+             * @example 2026-11-24T05:58:38.674Z
+             */
+            p50: string;
+            /**
+             * Format: date-time
+             * @example 2026-11-24T05:58:38.674Z
+             */
+            p90: string;
+        };
+        /**
+         * ExpectedSeconds
+         * @description From the acceptance to the finished video: from our own history, or from the catalogue while that is short.
+         */
+        ExpectedSeconds: {
+            p50: number;
+            p90: number;
+            /** @description finished ones that were looked at */
+            samples: number;
+            /** @enum {string} */
+            basis: "history" | "catalogue";
+        };
+        /**
          * Failure
          * @description Why a generation failed.
          */
@@ -795,6 +889,18 @@ export interface components {
             message: string | null;
             /** @description whether asking anew may help */
             retryable: boolean;
+        };
+        /**
+         * FallbackInput
+         * @description Another provider, asked instead once the one before surely did not take the work, or failed at no charge.
+         */
+        FallbackInput: {
+            provider: string;
+            model?: string | null;
+            /** @description members for the provider's own body, laid over it; up to 16384 bytes, 8 deep. What Dailies sets itself is refused */
+            extra?: {
+                [key: string]: unknown;
+            };
         };
         /**
          * Generation
@@ -826,6 +932,18 @@ export interface components {
             provider: string;
             model: string | null;
             parameters: components["schemas"]["ShownParameters"];
+            /** @description who would be asked next, in this order */
+            fallback: components["schemas"]["ShownFallback"][];
+            /** @description list price of one submission in micro-USD */
+            estimatedCostMicros: number;
+            /** @description while its provider works: when that should be done */
+            eta: components["schemas"]["Eta"] | null;
+            /** @description what a person should know about what was asked */
+            warnings: string[];
+            /** @description whether anything was charged for it: once it has ended, or its cancel was asked for */
+            billed: ("yes" | "no" | "unknown") | null;
+            /** @description with the stage `held` */
+            held: components["schemas"]["ShownHold"] | null;
             priority: number;
             /** @description grows by one with every redrive */
             run: number;
@@ -860,6 +978,11 @@ export interface components {
             userId?: string | null;
             provider?: string | null;
             model?: string | null;
+            /** @description members for the provider's own body, laid over it; up to 16384 bytes, 8 deep. What Dailies sets itself is refused */
+            extra?: {
+                [key: string]: unknown;
+            };
+            fallback?: components["schemas"]["FallbackInput"][] | null;
             parameters?: components["schemas"]["Parameters"];
             /**
              * @description 1 is highest
@@ -950,7 +1073,7 @@ export interface components {
         };
         /**
          * ImageInput
-         * @description A first frame: `url`, or `data` (base64, up to 20 MB) with its `mimeType`.
+         * @description A picture to begin or end with: `url`, or `data` (base64, up to 20 MB) with its `mimeType`.
          */
         ImageInput: {
             url?: string | null;
@@ -1003,8 +1126,15 @@ export interface components {
             name: string;
             inFlight: number;
             maxInFlight: number;
+            /** @description null where nothing bounds them */
+            requestsLastMinute: number | null;
+            /** @description paid calls that may begin in any 60 seconds */
+            requestsPerMinute: number | null;
             pausedUntil: string | null;
+            /** @description of the pause, or of the last one while it is probed */
             pausedReason: string | null;
+            /** @description the provider closed it: one call at a time until it works again */
+            probing: boolean;
         };
         /**
          * LaneState
@@ -1038,6 +1168,79 @@ export interface components {
             webhooks: components["schemas"]["HourWebhooks"];
         };
         /**
+         * LeftOut
+         * @description A provider that is not configured, or that only FALLBACK names and that cannot do this.
+         */
+        LeftOut: {
+            provider: string;
+            reason: string;
+        };
+        /**
+         * OfferedModel
+         * @description What a model can be asked for. Empty lists: nothing of the kind can be chosen.
+         */
+        OfferedModel: {
+            id: string;
+            /** @description meant where a request names no model */
+            default: boolean;
+            /** @description seconds */
+            durations: number[];
+            resolutions: string[];
+            aspectRatios: string[];
+            defaultDuration: number | null;
+            defaultResolution: string | null;
+            /** @description characters */
+            maxPrompt: number;
+            seed: boolean;
+            /** @enum {string} */
+            audio: "never" | "always" | "optional";
+            negativePrompt: boolean;
+            /** @description whether a picture may be given by its address */
+            imageUrl: boolean;
+            /** @description whether a picture may be given as bytes */
+            imageData: boolean;
+            lastImage: boolean;
+            needsImage: boolean;
+            /** @description list price of a second of video by resolution; `*` is for all others */
+            prices: {
+                [key: string]: number;
+            };
+            /** @description how long a generation usually takes, as the catalogue says */
+            typicalSeconds: number;
+        };
+        /**
+         * OfferedProvider
+         * @description A provider, whether it can be asked here, and what it offers as of a date.
+         */
+        OfferedProvider: {
+            name: string;
+            /** @description asked where a request names none */
+            default: boolean;
+            ready: boolean;
+            /** @description settings that the operator would have to make first */
+            needs: string[];
+            /** @description when its facts were gathered */
+            catalogueDate: string;
+            /** @description nothing real is ever charged */
+            playMoney: boolean;
+            /** @description can it be asked to stop? null unless `ready` */
+            cancel: boolean | null;
+            /** @description how it rings when it is done; null unless `ready` */
+            callbacks: ("none" | "token" | "signed") | null;
+            models: components["schemas"]["OfferedModel"][];
+            retired: components["schemas"]["RetiredModel"][];
+        };
+        /**
+         * Offers
+         * @description Every provider that this version knows, and who is asked next where a request says nothing.
+         */
+        Offers: {
+            /** @constant */
+            object: "list";
+            data: components["schemas"]["OfferedProvider"][];
+            fallback: components["schemas"]["ShownFallback"][];
+        };
+        /**
          * Parameters
          * @description How the video should be. What a provider does not offer is refused with what it does.
          */
@@ -1048,11 +1251,15 @@ export interface components {
             seed?: number | null;
             audio?: boolean | null;
             negativePrompt?: string | null;
+            /** @description the first frame */
             image?: components["schemas"]["ImageInput"] | null;
+            /** @description the last frame, where a model takes one */
+            lastImage?: components["schemas"]["ImageInput"] | null;
         };
         /**
          * Pause
-         * @description What is closed: the lane of one provider, or the whole service; for how long, if not until it is resumed.
+         * @description What is closed: the lane of one provider, such as `provider:fal` or just `fal`, or the whole service; for how
+         *     long, if not until it is resumed.
          */
         Pause: {
             lane?: string | null;
@@ -1072,7 +1279,7 @@ export interface components {
             detail: string;
             instance: string;
             /** @enum {string} */
-            code: "body_too_large" | "callback_refused" | "commit_unknown" | "database_unavailable" | "forbidden" | "generation_id_conflict" | "gone" | "host_not_allowed" | "http_error" | "idempotency_conflict" | "internal_error" | "invalid_idempotency_key" | "invalid_json" | "invalid_parameter" | "invalid_request" | "method_not_allowed" | "not_ended" | "not_found" | "not_ready" | "not_redrivable" | "origin_not_allowed" | "overloaded" | "range_not_satisfiable" | "rate_limited" | "repay_needed" | "request_in_progress" | "storage_unavailable" | "too_many_watchers" | "unauthorized" | "unknown_provider" | "unsupported_media_type" | "unsupported_parameters" | "video_gone" | "webhook_not_allowed";
+            code: "body_too_large" | "callback_refused" | "commit_unknown" | "database_unavailable" | "forbidden" | "generation_id_conflict" | "gone" | "host_not_allowed" | "http_error" | "idempotency_conflict" | "internal_error" | "invalid_idempotency_key" | "invalid_json" | "invalid_parameter" | "invalid_request" | "method_not_allowed" | "not_ended" | "not_found" | "not_ready" | "not_redrivable" | "origin_not_allowed" | "overloaded" | "provider_not_configured" | "range_not_satisfiable" | "rate_limited" | "repay_needed" | "request_in_progress" | "spend_cap" | "storage_unavailable" | "too_many_watchers" | "unauthorized" | "unknown_provider" | "unsupported_media_type" | "unsupported_parameters" | "video_gone" | "webhook_not_allowed";
             requestId: string | null;
             /** @description whether the same request may be taken later */
             retryable: boolean;
@@ -1082,6 +1289,16 @@ export interface components {
             existingId?: string | null;
             /** @description with `repay_needed`: what it would do */
             redrive?: components["schemas"]["RedrivePlan"] | null;
+            /** @description with `spend_cap`: whose day is spent */
+            scope?: ("user" | "provider" | "service") | null;
+            /** @description with `spend_cap`: what a day may cost, micro-USD */
+            limitMicros?: number | null;
+            /** @description with `spend_cap`: what is left of it */
+            leftMicros?: number | null;
+            /** @description with `spend_cap`: what this would cost */
+            estimatedCostMicros?: number | null;
+            /** @description with `spend_cap`: the next midnight (UTC) */
+            resetsAt?: string | null;
         };
         /**
          * ProblemError
@@ -1209,6 +1426,18 @@ export interface components {
             provider: string;
             model: string | null;
             parameters: components["schemas"]["ShownParameters"];
+            /** @description who would be asked next, in this order */
+            fallback: components["schemas"]["ShownFallback"][];
+            /** @description list price of one submission in micro-USD */
+            estimatedCostMicros: number;
+            /** @description while its provider works: when that should be done */
+            eta: components["schemas"]["Eta"] | null;
+            /** @description what a person should know about what was asked */
+            warnings: string[];
+            /** @description whether anything was charged for it: once it has ended, or its cancel was asked for */
+            billed: ("yes" | "no" | "unknown") | null;
+            /** @description with the stage `held` */
+            held: components["schemas"]["ShownHold"] | null;
             priority: number;
             /** @description grows by one with every redrive */
             run: number;
@@ -1270,8 +1499,36 @@ export interface components {
             lane?: string | null;
         };
         /**
+         * RetiredModel
+         * @description A model that its provider has shut down: it is refused.
+         */
+        RetiredModel: {
+            id: string;
+            /** @description since when */
+            on: string;
+            successor: string;
+        };
+        /**
+         * ShownFallback
+         * @description Another provider that would be asked.
+         */
+        ShownFallback: {
+            provider: string;
+            model: string | null;
+        };
+        /**
+         * ShownHold
+         * @description What is at stake while nobody can tell what became of a paid call.
+         */
+        ShownHold: {
+            reason: string | null;
+            /** @description the list price of the call, in micro-USD */
+            atStakeMicros: number;
+            whatToDo: string;
+        };
+        /**
          * ShownImage
-         * @description A first frame: its address, or the type of the bytes that were sent.
+         * @description A first or last frame: its address, or the type of the bytes that were sent.
          */
         ShownImage: {
             url?: string | null;
@@ -1289,6 +1546,7 @@ export interface components {
             audio?: boolean | null;
             negativePrompt?: string | null;
             image?: components["schemas"]["ShownImage"] | null;
+            lastImage?: components["schemas"]["ShownImage"] | null;
         };
         /**
          * Timeline
@@ -1384,6 +1642,18 @@ export interface components {
             provider: string;
             model: string | null;
             parameters: components["schemas"]["ShownParameters"];
+            /** @description who would be asked next, in this order */
+            fallback: components["schemas"]["ShownFallback"][];
+            /** @description list price of one submission in micro-USD */
+            estimatedCostMicros: number;
+            /** @description while its provider works: when that should be done */
+            eta: components["schemas"]["Eta"] | null;
+            /** @description what a person should know about what was asked */
+            warnings: string[];
+            /** @description whether anything was charged for it: once it has ended, or its cancel was asked for */
+            billed: ("yes" | "no" | "unknown") | null;
+            /** @description with the stage `held` */
+            held: components["schemas"]["ShownHold"] | null;
             priority: number;
             /** @description grows by one with every redrive */
             run: number;
@@ -1710,6 +1980,25 @@ export interface components {
                 };
             };
         };
+        /** @description `spend_cap` */
+        "limited-spend_cap": {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                RateLimit: components["headers"]["RateLimit"];
+                /** @description seconds to midnight (UTC) */
+                "Retry-After": number;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["ProblemBody"] & {
+                    /** @constant */
+                    status?: 402;
+                    /** @enum {unknown} */
+                    code?: "spend_cap";
+                };
+            };
+        };
         /** @description `unauthorized` */
         "limited-unauthorized": {
             headers: {
@@ -1786,7 +2075,12 @@ export type DeadRedriven = components['schemas']['DeadRedriven'];
 export type Delivery = components['schemas']['Delivery'];
 export type DeliveryList = components['schemas']['DeliveryList'];
 export type DeliveryWithAttempts = components['schemas']['DeliveryWithAttempts'];
+export type Estimate = components['schemas']['Estimate'];
+export type EstimatedCandidate = components['schemas']['EstimatedCandidate'];
+export type Eta = components['schemas']['Eta'];
+export type ExpectedSeconds = components['schemas']['ExpectedSeconds'];
 export type Failure = components['schemas']['Failure'];
+export type FallbackInput = components['schemas']['FallbackInput'];
 export type Generation = components['schemas']['Generation'];
 export type GenerationCreate = components['schemas']['GenerationCreate'];
 export type GenerationLinks = components['schemas']['GenerationLinks'];
@@ -1803,6 +2097,10 @@ export type KeptItem = components['schemas']['KeptItem'];
 export type Lane = components['schemas']['Lane'];
 export type LaneState = components['schemas']['LaneState'];
 export type LastHour = components['schemas']['LastHour'];
+export type LeftOut = components['schemas']['LeftOut'];
+export type OfferedModel = components['schemas']['OfferedModel'];
+export type OfferedProvider = components['schemas']['OfferedProvider'];
+export type Offers = components['schemas']['Offers'];
 export type Parameters = components['schemas']['Parameters'];
 export type Pause = components['schemas']['Pause'];
 export type ProblemBody = components['schemas']['ProblemBody'];
@@ -1817,6 +2115,9 @@ export type RedrivenGeneration = components['schemas']['RedrivenGeneration'];
 export type RefusedItem = components['schemas']['RefusedItem'];
 export type Result = components['schemas']['Result'];
 export type Resume = components['schemas']['Resume'];
+export type RetiredModel = components['schemas']['RetiredModel'];
+export type ShownFallback = components['schemas']['ShownFallback'];
+export type ShownHold = components['schemas']['ShownHold'];
 export type ShownImage = components['schemas']['ShownImage'];
 export type ShownParameters = components['schemas']['ShownParameters'];
 export type Timeline = components['schemas']['Timeline'];
@@ -1843,6 +2144,7 @@ export type ResponseLimitedInvalidParameterInvalidJson = components['responses']
 export type ResponseLimitedInvalidRequest = components['responses']['limited-invalid_request'];
 export type ResponseLimitedNotFound = components['responses']['limited-not_found'];
 export type ResponseLimitedRateLimited = components['responses']['limited-rate_limited'];
+export type ResponseLimitedSpendCap = components['responses']['limited-spend_cap'];
 export type ResponseLimitedUnauthorized = components['responses']['limited-unauthorized'];
 export type ResponseLimitedUnsupportedMediaType = components['responses']['limited-unsupported_media_type'];
 export type ResponseNotFound = components['responses']['not_found'];
@@ -1995,6 +2297,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["limited-unauthorized"];
+            402: components["responses"]["limited-spend_cap"];
             403: components["responses"]["limited-host_not_allowed-origin_not_allowed-forbidden"];
             /** @description `generation_id_conflict`, `request_in_progress` */
             409: {
@@ -2016,7 +2319,7 @@ export interface operations {
             410: components["responses"]["limited-gone"];
             413: components["responses"]["limited-body_too_large"];
             415: components["responses"]["limited-unsupported_media_type"];
-            /** @description `invalid_request`, `unsupported_parameters`, `unknown_provider`, `webhook_not_allowed`, `idempotency_conflict` */
+            /** @description `invalid_request`, `unsupported_parameters`, `unknown_provider`, `provider_not_configured`, `webhook_not_allowed`, `idempotency_conflict` */
             422: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -2029,7 +2332,7 @@ export interface operations {
                         /** @constant */
                         status?: 422;
                         /** @enum {unknown} */
-                        code?: "invalid_request" | "unsupported_parameters" | "unknown_provider" | "webhook_not_allowed" | "idempotency_conflict";
+                        code?: "invalid_request" | "unsupported_parameters" | "unknown_provider" | "provider_not_configured" | "webhook_not_allowed" | "idempotency_conflict";
                     };
                 };
             };
@@ -2278,6 +2581,7 @@ export interface operations {
             };
             400: components["responses"]["limited-invalid_parameter-invalid_json"];
             401: components["responses"]["limited-unauthorized"];
+            402: components["responses"]["limited-spend_cap"];
             403: components["responses"]["limited-host_not_allowed-origin_not_allowed-forbidden"];
             404: components["responses"]["limited-not_found"];
             /** @description `not_redrivable`, `repay_needed` */
@@ -2568,6 +2872,100 @@ export interface operations {
             413: components["responses"]["limited-body_too_large"];
             415: components["responses"]["limited-unsupported_media_type"];
             422: components["responses"]["limited-invalid_request"];
+            429: components["responses"]["limited-rate_limited"];
+            500: components["responses"]["limited-internal_error"];
+            503: components["responses"]["limited-database_unavailable-overloaded"];
+        };
+    };
+    estimateGeneration: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "prompt": "a red fox in the snow",
+                 *       "parameters": {
+                 *         "duration": 8
+                 *       },
+                 *       "fallback": [
+                 *         {
+                 *           "provider": "runway"
+                 *         }
+                 *       ]
+                 *     }
+                 */
+                "application/json": components["schemas"]["GenerationCreate"];
+            };
+        };
+        responses: {
+            /** @description Each provider that would be asked, in order. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Estimate"];
+                };
+            };
+            400: components["responses"]["limited-invalid_parameter-invalid_json"];
+            401: components["responses"]["limited-unauthorized"];
+            403: components["responses"]["limited-host_not_allowed-origin_not_allowed-forbidden"];
+            413: components["responses"]["limited-body_too_large"];
+            415: components["responses"]["limited-unsupported_media_type"];
+            /** @description `invalid_request`, `unsupported_parameters`, `unknown_provider`, `provider_not_configured`, `webhook_not_allowed` */
+            422: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"] & {
+                        /** @constant */
+                        status?: 422;
+                        /** @enum {unknown} */
+                        code?: "invalid_request" | "unsupported_parameters" | "unknown_provider" | "provider_not_configured" | "webhook_not_allowed";
+                    };
+                };
+            };
+            429: components["responses"]["limited-rate_limited"];
+            500: components["responses"]["limited-internal_error"];
+            503: components["responses"]["limited-database_unavailable-overloaded"];
+        };
+    };
+    listModels: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Every provider that this version knows, those that can be asked first. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Offers"];
+                };
+            };
+            400: components["responses"]["limited-invalid_parameter"];
+            401: components["responses"]["limited-unauthorized"];
+            403: components["responses"]["limited-host_not_allowed-origin_not_allowed-forbidden"];
             429: components["responses"]["limited-rate_limited"];
             500: components["responses"]["limited-internal_error"];
             503: components["responses"]["limited-database_unavailable-overloaded"];
@@ -3050,7 +3448,7 @@ export interface operations {
             header?: never;
             path: {
                 /** @description the problem's `code` */
-                code: "unauthorized" | "host_not_allowed" | "origin_not_allowed" | "forbidden" | "rate_limited" | "not_found" | "method_not_allowed" | "invalid_json" | "invalid_request" | "unsupported_parameters" | "unknown_provider" | "webhook_not_allowed" | "body_too_large" | "unsupported_media_type" | "idempotency_conflict" | "generation_id_conflict" | "request_in_progress" | "invalid_idempotency_key" | "invalid_parameter" | "gone" | "not_ended" | "not_redrivable" | "repay_needed" | "not_ready" | "video_gone" | "range_not_satisfiable" | "storage_unavailable" | "overloaded" | "too_many_watchers" | "database_unavailable" | "commit_unknown" | "callback_refused" | "internal_error" | "http_error";
+                code: "unauthorized" | "host_not_allowed" | "origin_not_allowed" | "forbidden" | "rate_limited" | "not_found" | "method_not_allowed" | "invalid_json" | "invalid_request" | "unsupported_parameters" | "unknown_provider" | "provider_not_configured" | "webhook_not_allowed" | "body_too_large" | "unsupported_media_type" | "idempotency_conflict" | "generation_id_conflict" | "request_in_progress" | "invalid_idempotency_key" | "invalid_parameter" | "gone" | "not_ended" | "not_redrivable" | "repay_needed" | "spend_cap" | "not_ready" | "video_gone" | "range_not_satisfiable" | "storage_unavailable" | "overloaded" | "too_many_watchers" | "database_unavailable" | "commit_unknown" | "callback_refused" | "internal_error" | "http_error";
             };
             cookie?: never;
         };
