@@ -83,7 +83,7 @@ def failure(error: object, fallback: str) -> ProviderError:
     "message"}. Of the charge Google's documentation says nothing (2026-11), so that it is unknown."""
     inner = error if isinstance(error, dict) else {}
     number = inner.get("code")
-    word = _RPC.get(number) if isinstance(number, int) else next(_words(inner.get("code"), inner.get("status")), None)
+    word = _RPC.get(number) if type(number) is int else next(_words(inner.get("code"), inner.get("status")), None)
     message = inner["message"] if isinstance(inner.get("message"), str) else fallback
     if _is_refusal([word or ""], message):
         code = ErrorCode.MODERATION

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from providers.base import Provider
 from providers.fal import FalProvider
 from providers.google_omni import GoogleOmni
+from providers.google_veo import GoogleVeo
 from providers.luma import Luma
 from providers.mock.adapter import MockProvider
 from providers.openai_videos import OpenAIVideos
@@ -23,6 +24,7 @@ PROVIDERS: Mapping[str, Factory] = MappingProxyType(
     {
         "mock": MockProvider.from_options,
         "google_omni": GoogleOmni.from_options,
+        "google_veo": GoogleVeo.from_options,
         "fal": FalProvider.from_options,
         "openai_videos": OpenAIVideos.from_options,
         "openrouter": OpenRouter.from_options,
