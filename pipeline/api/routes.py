@@ -37,6 +37,7 @@ from pipeline.api import (
     status,
     tokens,
 )
+    usage,
 from pipeline.api.auth import needs_key
 from pipeline.api.cors import cors
 from pipeline.api.gate import PROBES, refusal
@@ -76,7 +77,9 @@ def create_api(service: Service, lifespan: Lifespan | None = None) -> Starlette:
             Route("/api/generations/{id}/tokens", tokens.create, methods=["POST"]),
             Route("/api/generations/{id}/redrive", redrive.redrive, methods=["POST"]),
             Route("/api/models", models.models),
+            Route("/api/generations/{id}/submissions", usage.submissions),
             Route("/api/queue/dead", dead.dead),
+            Route("/api/usage", usage.usage),
             Route("/api/queue/dead/redrive", dead.redrive, methods=["POST"]),
             Route("/api/queue/pause", lanes.pause, methods=["POST"]),
             Route("/api/queue/resume", lanes.resume, methods=["POST"]),

@@ -3,7 +3,7 @@
 ::
 
     ask       submit, watch, show, list, cancel, delete    done by submit, watch, follow; client asks, words tell
-    operate   stats, dead, redrive, deliveries, ...        done by stats, listing, tables, redriving and acts
+    operate   stats, dead, redrive, deliveries, ...        done by stats, listing, tables, redriving, usage, acts
     run       serve, api, worker, work, migrate            done by service and schema
     keys      create, list, revoke                         done by itself
     local     doctor, config, prune, completion            done by doctor/, effective and pruning

@@ -226,6 +226,39 @@ def redeliver(delivery_ids: tuple[str, ...], as_json: bool, service: Where) -> N
 
 
 @click.command()
+@click.option(
+    "--by",
+    type=click.Choice(["user", "provider", "model", "day"]),
+    default="provider",
+    show_default=True,
+    help="What it is added up by.",
+)
+@click.option("--since", metavar="TIME", callback=moment, help="Submitted since: 24h, 7d, or 2026-11-22T14:00Z.")
+@click.option("--until", metavar="TIME", callback=moment, help="Submitted before.")
+@click.option("--tenant", metavar="NAME", help="Of this tenant; for the operator, who else sees all.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="At most so many groups.")
+@json_option
+@service_options
+def usage(as_json: bool, service: Where, **asked: Any) -> None:
+    """Add up what was submitted and what it cost, of the last 30 days unless asked otherwise.
+
+    NOT SETTLED are the list prices of calls under way, and of those that may have been charged. Needs a key with the
+    scope admin.
+
+    Exit codes: 0, 2 if a time is refused or the key may not, 3 if the service is not reachable.
+
+    \b
+    Example:
+      dailies usage --by provider --since 7d
+      dailies usage --by user --limit 10
+    """
+    from pipeline.cli.target import ask_service
+    from pipeline.cli.usage import usage_text
+
+    click.echo(ask_service(service, lambda client: usage_text(client, asked, as_json=as_json)))
+
+
+@click.command()
 @click.argument("lane", required=False)
 @click.option("--seconds", type=click.IntRange(1), metavar="N", help="For so long; else until it is resumed.")
 @click.option("--reason", metavar="TEXT", help="For people; `dailies stats` shows it.")
@@ -270,4 +303,4 @@ def resume(lane: str | None, as_json: bool, service: Where) -> None:
     click.echo(ask_service(service, lambda client: resume_lane(client, lane, as_json=as_json)))
 
 
-COMMANDS = (stats, dead, redrive, deliveries, redeliver, pause, resume)
+COMMANDS = (stats, dead, redrive, deliveries, redeliver, usage, pause, resume)

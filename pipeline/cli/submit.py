@@ -13,9 +13,10 @@ import click
 from rich.console import Console
 
 from pipeline.cli.base import CommandError, Failed, Unreachable
-from pipeline.cli.client import Client
+from pipeline.cli.client import Client, path_of
 from pipeline.cli.follow import follow
 from pipeline.cli.target import Target, connect
+from pipeline.cli.usage import calls_text
 from pipeline.cli.watch import TERMINAL, display, wait_for
 from pipeline.cli.words import failure_text, generation_text, json_text
 
@@ -152,6 +153,8 @@ async def show_text(target: Target, generation_id: str, *, as_json: bool) -> str
     async with connect(target) as client:
         generation = await client.generation(generation_id)
         timeline = await client.timeline(generation["id"])
+        calls = (await client.get(f"{path_of(generation['id'])}/submissions"))["data"]
     if as_json:
-        return json_text({**generation, "timeline": timeline["data"], "deliveries": timeline["deliveries"]})
-    return generation_text(generation, timeline)
+        story = {"timeline": timeline["data"], "deliveries": timeline["deliveries"], "submissions": calls}
+        return json_text({**generation, **story})
+    return "\n".join([generation_text(generation, timeline), "", "Paid calls", *calls_text(calls)])

@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 from pipeline import __version__
-from pipeline.api.openapi import deliveries, generations, offers, queue, service
+from pipeline.api.openapi import deliveries, generations, offers, queue, service, usage
 from pipeline.api.openapi.build import build
 from pipeline.api.openapi.page import render
 from pipeline.schemas.responses import WebhookEvent
@@ -25,6 +25,7 @@ OPERATIONS = (
     *offers.OPERATIONS,
     *queue.OPERATIONS,
     *deliveries.OPERATIONS,
+    *usage.OPERATIONS,
     *service.OPERATIONS,
 )
 
