@@ -63,11 +63,15 @@ def _let_through(tx: Tx, name: str, limit: int) -> int:
     At most `limit` are on their way at once, whatever the lane's bounds.
     """
     free = limit - at_submit(tx, name)
-    return _start(tx, _NEXT_WITH_FALLBACK, name, free) if free > 0 else 0
+    chosen = _NEXT_WITH_FALLBACK.format(index="" if tx.postgres else "INDEXED BY job_fallback")
+    return _start(tx, chosen, name, free) if free > 0 else 0
 
 
 _NEXT = "SELECT id FROM job WHERE status = 'waiting' AND lane = :lane ORDER BY sort_at, id LIMIT :free"
-_NEXT_WITH_FALLBACK = _NEXT.replace("'waiting'", "'waiting' AND fallback = 1")
+_NEXT_WITH_FALLBACK = """
+SELECT id FROM job {index} WHERE status = 'waiting' AND fallback = 1 AND lane = :lane
+ORDER BY sort_at, id LIMIT :free"""
+"""SQLite would read all that waits in the lane, were it not told."""
 
 
 def _start(tx: Tx, chosen: str, lane: str, free: int) -> int:

@@ -179,9 +179,32 @@ def admit(tx: Tx) -> object:
     return admission.admit(tx, limit=8, bounds=admission.Bounds(500))
 
 
+RATED = admission.Bounds(500, per_minute={"provider:1": 1, "provider:2": 1})
+
+
+def next_opening(tx: Tx) -> object:
+    return admission.next_opening(tx, RATED)
+
+
+def gate(tx: Tx) -> object:
+    admission.hold_lane(tx, "provider:1")
+    return admission.gate(tx, "provider:1", RATED, strict=True)
+
+
+def admit_all_ways(tx: Tx) -> object:
+    """A lane is closed, another one is probed, a third has a rate."""
+    lanes = [row["lane"] for row in tx.all("SELECT DISTINCT lane FROM job WHERE status = 'waiting' ORDER BY lane")]
+    admission.note_refusal(tx, lanes[0], seconds=60, reason="x")
+    admission.note_refusal(tx, lanes[1], seconds=0, reason="x")
+    return admission.admit(tx, limit=1000, bounds=admission.Bounds(500, per_minute={lanes[2]: 10}))
+
+
 HOT: list[tuple[str, Callable[[Tx], object], set[str]]] = [
     ("claim", claim, {"job_pending", "job_processing"}),
     ("admit", admit, {"job_waiting", "job_pending", "job_processing"}),
+    ("admit all ways", admit_all_ways, {"job_waiting", "job_pending", "job_processing", "job_fallback"}),
+    ("next_opening", next_opening, {"job_waiting", "job_pending", "job_processing"}),
+    ("gate", gate, {"job_pending", "job_processing"}),
     ("next_due", lambda tx: queue.next_due(tx, list(Step)), {"job_pending", "job_processing"}),
     ("in_flight", lambda tx: admission.in_flight(tx, "provider:1"), {"job_pending", "job_processing"}),
     ("extend", lambda tx: queue.extend(tx, "w0", range(1, 50), 10.0), set()),

@@ -73,6 +73,40 @@ async def test_the_whole_service_is_closed_and_opened(house):
     assert await admitted(house) >= 1
 
 
+async def test_a_lane_has_the_name_of_its_provider_too(house):
+    assert (await act(house, "pause", lane="mock"))["name"] == "provider:mock"
+    assert (await act(house, "resume", lane="mock"))["name"] == "provider:mock"
+
+
+async def test_the_status_says_that_a_lane_is_probed_and_why(house):
+    await house.plant.db.write(lambda tx: admission.note_refusal(tx, "provider:mock", seconds=0.001, reason="quota"))
+    await eventually(lambda: lanes(house), lambda seen: seen["provider:mock"]["pausedUntil"] is None, 5)
+    shown = (await lanes(house))["provider:mock"]
+    assert (shown["probing"], shown["pausedReason"]) == (True, "quota")
+    assert (shown["requestsPerMinute"], shown["requestsLastMinute"]) == (None, None)
+    await act(house, "resume", lane="mock")
+    shown = (await lanes(house))["provider:mock"]
+    assert (shown["probing"], shown["pausedReason"]) == (False, None)
+
+
+async def test_the_status_shows_the_numbers_of_a_provider(tmp_path):
+    numbers = {"provider_max_in_flight": "mock:7", "requests_per_minute": "mock:60"}
+    async with open_house(tmp_path, **SETTINGS | numbers) as house:
+        await house.ended((await house.submit("x"))["id"])
+        shown = (await lanes(house))["provider:mock"]
+        assert (shown["maxInFlight"], shown["requestsPerMinute"], shown["requestsLastMinute"]) == (7, 60, 1)
+
+
+async def test_a_rate_lets_the_next_start_in_time(tmp_path):
+    """The worker sleeps until the minute is over; here its clock is set ahead instead."""
+    async with open_house(tmp_path, **SETTINGS | {"requests_per_minute": "mock:1"}) as house:
+        first, second = await house.submit("x"), await house.submit("y")
+        await house.ended(first["id"])
+        assert (await house.get(second["id"]))["status"] == "queued"
+        await house.plant.db.write(lambda tx: tx.run("UPDATE submission SET intended_at = intended_at - 59000"))
+        assert (await house.ended(second["id"]))["status"] == "completed"
+
+
 async def test_a_pause_can_end_by_itself_and_is_never_cut_short(house):
     short = await act(house, "pause", seconds=60)
     long = await act(house, "pause", seconds=600)
