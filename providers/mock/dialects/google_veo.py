@@ -80,7 +80,8 @@ class _Veo:
         require_bearer(request)
         work = self._named(request.path_params["object"])
         place = f"gs://{request.path_params['bucket']}/{request.path_params['object']}"
-        gone = work is None or place != _place(work) or self._fires("expired-url", work)
+        one_segment = b"/" not in request.scope["raw_path"].partition(b"/o/")[2]  # as Cloud Storage wants it
+        gone = work is None or not one_segment or place != _place(work) or self._fires("expired-url", work)
         if work is None or gone:
             raise Refusal(404, "not_found", f"No such object: {place.removeprefix('gs://')}")
         return await self._studio.files.respond(request, work)

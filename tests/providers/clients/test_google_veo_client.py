@@ -84,6 +84,7 @@ async def test_image_to_video_comes_into_the_bucket(official, server, client):
     key = quote(video.uri.removeprefix("gs://videos/"), safe="")
     url = f"{server.url}/google_veo/storage/v1/b/videos/o/{key}?alt=media"
     assert (await client.get(url)).status_code == 401
+    assert (await client.get(url.replace("%2F", "/"), headers={"authorization": "Bearer x"})).status_code == 404
     assert (await client.get(url, headers={"authorization": "Bearer x"})).content[4:8] == b"ftyp"
 
 
