@@ -228,6 +228,7 @@ def make_api(plant: Plant) -> Starlette:
             max_image_bytes=settings.max_image_bytes,
             bounds=make_bounds(settings),
             purse=plant.purse,
+            policies=make_policies(settings),
             keys=KeyRing(
                 lambda hashes: plant.db.read(lambda tx: credentials.live(tx, hashes)),
                 lambda: plant.db.read(credentials.exists),

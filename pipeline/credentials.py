@@ -144,6 +144,11 @@ def revoke(tx: Tx, key_id: str) -> tuple[Row, bool] | None:
     return None if row is None else (_without_hash(row), changed > 0)
 
 
+def name_of(tx: Tx, key_id: str) -> str | None:
+    """What a key is called."""
+    return tx.value("SELECT name FROM api_key WHERE id = :id", {"id": key_id})  # type: ignore[no-any-return] # text
+
+
 def listing(tx: Tx) -> list[Row]:
     """All keys, newest first, without their hashes."""
     return [_without_hash(row) for row in tx.all("SELECT * FROM api_key ORDER BY id DESC")]

@@ -26,6 +26,7 @@ from pipeline.api import (
     deliveries,
     estimate,
     events,
+    held,
     lanes,
     metrics,
     models,
@@ -36,8 +37,8 @@ from pipeline.api import (
     reference,
     status,
     tokens,
-)
     usage,
+)
 from pipeline.api.auth import needs_key
 from pipeline.api.cors import cors
 from pipeline.api.gate import PROBES, refusal
@@ -76,10 +77,12 @@ def create_api(service: Service, lifespan: Lifespan | None = None) -> Starlette:
             Route("/api/generations/{id}/events", events.events),
             Route("/api/generations/{id}/tokens", tokens.create, methods=["POST"]),
             Route("/api/generations/{id}/redrive", redrive.redrive, methods=["POST"]),
-            Route("/api/models", models.models),
             Route("/api/generations/{id}/submissions", usage.submissions),
-            Route("/api/queue/dead", dead.dead),
+            Route("/api/models", models.models),
             Route("/api/usage", usage.usage),
+            Route("/api/generations/{id}/resolve", held.decide, methods=["POST"]),
+            Route("/api/held", held.held),
+            Route("/api/queue/dead", dead.dead),
             Route("/api/queue/dead/redrive", dead.redrive, methods=["POST"]),
             Route("/api/queue/pause", lanes.pause, methods=["POST"]),
             Route("/api/queue/resume", lanes.resume, methods=["POST"]),

@@ -21,6 +21,7 @@ from pipeline.outbox import Outbox
 from pipeline.spending import Purse
 from pipeline.storage import Storage
 from pipeline.traces import Tracing
+from pipeline.workflow import Policies
 from providers.base import Provider
 
 LARGE_AT_ONCE = 3
@@ -40,6 +41,7 @@ class Service:
         lacking: providers that cannot be asked, and the settings that would change that.
         bounds: how much of each provider may be under way.
         purse: how much may be spent.
+        policies: when generations are given up, and what follows from a call that nobody can tell the outcome of.
         durations: how long providers take.
         default_provider: asked when a request names none.
         fallback: (provider, model) of those that are asked next, where a request names neither provider nor model.
@@ -69,6 +71,7 @@ class Service:
     max_image_bytes: int
     bounds: Bounds
     purse: Purse
+    policies: Policies
     keys: KeyRing
     key_rate: int
     broadcaster: Broadcaster

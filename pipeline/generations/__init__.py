@@ -7,6 +7,8 @@
     cancelling    at once, or with the next turn
     redriving     a failed one goes on where it failed, as a new run
     dead          dead letters of both kinds go on
+    unclear       paid calls of which nobody can tell what became
+    resolving     a person says what became of one
     deleting      what was written and made goes, a tombstone stays
 """
 

@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 from pipeline import __version__
-from pipeline.api.openapi import deliveries, generations, offers, queue, service, usage
+from pipeline.api.openapi import deliveries, generations, held, offers, queue, service, usage
 from pipeline.api.openapi.build import build
 from pipeline.api.openapi.page import render
 from pipeline.schemas.responses import WebhookEvent
@@ -23,9 +23,10 @@ from webhooks.events import EventType
 OPERATIONS = (
     *generations.OPERATIONS,
     *offers.OPERATIONS,
+    *held.OPERATIONS,
     *queue.OPERATIONS,
-    *deliveries.OPERATIONS,
     *usage.OPERATIONS,
+    *deliveries.OPERATIONS,
     *service.OPERATIONS,
 )
 

@@ -199,6 +199,8 @@ class Wisher:
             body = self._order(headers)
         elif path == "/api/queue/dead/redrive":
             body = self._dead()
+        elif path.endswith("/resolve"):
+            body = self._random.choice([{"as": "abandon"}, {"as": "not_taken"}, {"as": "accepted", "operation": "vid"}])
         return Wish(method, url, params, headers, body)
 
     def _fill(self, path: str) -> tuple[str, str | None]:

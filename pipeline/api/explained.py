@@ -1,0 +1,97 @@
+"""What is known of a paid call whose outcome nobody knows, in words. Pure; times in milliseconds since 1970."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.db import Row
+from pipeline.lifecycle import TERMINAL, Step
+from pipeline.schemas import iso
+from pipeline.workflow import Policies
+from providers.base import Recovery
+
+_THEN = {
+    "hold": "It waits for a person to say what became of it (ON_UNKNOWN_SUBMIT=hold).",
+    "fail": "The generation fails with submit_unknown, and the call stays in the ledger as possibly charged"
+    " (ON_UNKNOWN_SUBMIT=fail).",
+    "resubmit": "A new call is made, which may be charged a second time (ON_UNKNOWN_SUBMIT=resubmit).",
+}
+_ENDED = "The generation has ended; the call stays open in the ledger until somebody says what became of it."
+_WAITS = "It waits for a person to say what became of it."
+_NOTHING = "Nothing by itself any more, except that the provider may still ring."
+
+
+def explained(
+    row: Row, recovery: Recovery | None, policies: Policies, tried: Sequence[Row], now: int
+) -> dict[str, Any]:
+    """The members of a held call that are words. `recovery` is None where the provider is not configured here."""
+    ways = prospects(row, recovery, policies)
+    open_ways = {} if _is_left_alone(row) else {text: end for text, end in ways.items() if end > now}
+    until = max(open_ways.values(), default=None)
+    return {
+        "waitsForPerson": _is_left_alone(row),
+        "happened": _happened(row),
+        "tried": _tried(row, recovery, tried),
+        "canStillCome": "; ".join(f"{text} (until {iso(end)})" for text, end in open_ways.items()) or _NOTHING,
+        "until": iso(until),
+        "then": _then(row, policies),
+        "whatToDo": _what_to_do(row),
+    }
+
+
+def _is_left_alone(row: Row) -> bool:
+    """Whether no turn looks into it any more by itself."""
+    return row["status"] in TERMINAL or row["step"] == Step.HELD
+
+
+def prospects(row: Row, recovery: Recovery | None, policies: Policies) -> dict[str, int]:
+    """Every way by which the outcome can become known without a person, and until when."""
+    intended, carries = row["intended_at"], row["carries"].split()
+    own = int(policies.own_answer * 1000)
+    ways = {}
+    if row["answered_at"] is None:
+        ways["the answer to our own call, which nobody saw end"] = intended + own
+    if recovery is None:
+        return ways
+    if recovery.idempotency_seconds is not None and "key" in carries:
+        text = "the same request is sent again under its idempotency key, and is charged once"
+        ways[text] = intended + int(recovery.idempotency_seconds * 1000)
+    if recovery.lookup_quiet_seconds is not None and "lookup" in carries:
+        ended = row["answered_at"] or intended + own
+        text = "the provider is asked for work under our token; what is not there in the end was not taken"
+        ways[text] = ended + int(recovery.lookup_quiet_seconds * 1000)
+    if recovery.callback_seconds is not None and "callback" in carries:
+        ways["the provider's callback, which carries our token"] = intended + int(recovery.callback_seconds * 1000)
+    return ways
+
+
+def _happened(row: Row) -> str:
+    reason = (row["error_message"] or "our process ended before the answer was written").rstrip(".")
+    return f"The paid call of {iso(row['intended_at'])} to {row['provider']} ended without a clear answer: {reason}."
+
+
+def _tried(row: Row, recovery: Recovery | None, tried: Sequence[Row]) -> str:
+    if recovery is None:
+        return f"Nothing: the provider {row['provider']!r} is not configured here."
+    words = [f"Looked into {row['looks']} times"]
+    names = {"resolve.unclear": "repeats without a clear answer", "resolve.failed": "failures to ask"}
+    words += [f"{each['times']} {names[each['event']]}" for each in tried if each["run"] == row["run"]]
+    if row["candidate_operation_id"] is not None:
+        words.append("a callback named an operation that the provider has not shown to our key yet")
+    return "; ".join(words) + "."
+
+
+def _then(row: Row, policies: Policies) -> str:
+    if row["status"] in TERMINAL:
+        return _ENDED
+    return _WAITS if row["step"] == Step.HELD else _THEN[policies.on_unknown]
+
+
+def _what_to_do(row: Row) -> str:
+    command = f"`dailies resolve {row['generation_id']} --as"
+    return (
+        f"Look at {row['provider']}'s own list of jobs for one of about {iso(row['intended_at'])}. If it is there:"
+        f" {command} accepted OPERATION`. If it surely is not: {command} not-taken`, and a new call follows."
+        f" If nobody can tell: {command} abandon`. Do not order it again before that."
+    )

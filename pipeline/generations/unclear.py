@@ -1,0 +1,48 @@
+"""Paid calls of which nobody can tell what became: every one that is open and unknown, the oldest first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipeline.db import Row, Tx
+from pipeline.lifecycle import JobKind
+
+Place = tuple[int, str]
+"""Where a page ended: when its last call was intended, in milliseconds, and the generation's id."""
+
+_COLUMNS = (
+    "s.generation_id, s.tenant_id, s.run, s.provider, s.model, s.estimate_micros, s.intended_at, s.answered_at,"
+    " s.carries, s.candidate_operation_id, s.error_message, g.client_id, g.user_id, g.status, g.stage,"
+    " g.cancel_requested_at, j.step, coalesce(j.polls, 0) AS looks"
+)
+
+
+def unclear(tx: Tx, tenant: str | None, *, limit: int, after: Place | None = None) -> list[Row]:
+    """Up to `limit` of them behind the place `after`, of one tenant or of all, with what their generation and its job
+    say. Tokens are left out."""
+    where, values = "", {"limit": limit, "kind": JobKind.GENERATION}
+    if tenant is not None:
+        where, values = where + " AND s.tenant_id = :tenant", values | {"tenant": tenant}
+    if after is not None:
+        where += " AND (s.intended_at, s.generation_id) > (:at, :id)"
+        values |= {"at": after[0], "id": after[1]}
+    return tx.all(
+        f"SELECT {_COLUMNS} FROM submission s JOIN generation g ON g.id = s.generation_id"
+        " LEFT JOIN job j ON j.kind = :kind AND j.subject_id = s.generation_id AND j.finished_at IS NULL"
+        f" WHERE s.outcome = 'unknown'{where} ORDER BY s.intended_at, s.generation_id LIMIT :limit",
+        values,
+    )
+
+
+def attempts(tx: Tx, generation_ids: Sequence[str]) -> dict[str, list[Row]]:
+    """What the timelines of generations say of trying to find out, by generation: `event`, `times`, `run`."""
+    rows = tx.all(
+        "SELECT generation_id, run, event, count(*) AS times FROM timeline"
+        f" WHERE generation_id {tx.among} AND (event = 'resolve.failed' OR event = 'resolve.unclear')"
+        " GROUP BY generation_id, run, event ORDER BY event",
+        {"ids": tx.of(generation_ids)},
+    )
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row["generation_id"], []).append(row)
+    return found
