@@ -137,7 +137,7 @@ async def redrive(request: Request) -> Response:
 async def _in_batches(service: Service, narrowed: DeadFilter, asked: DeadRedrive) -> tuple[Redriven, Place | None]:
     """Batch after batch, and the place to go on from if there were too many for one request. Raises Problem 422."""
     total = Redriven()
-    terms = Terms(first_candidate(service), asked.allow_repay, asked.dry_run, narrowed.tenant)
+    terms = Terms(first_candidate(service), asked.allow_repay, asked.dry_run, narrowed.tenant, service.purse)
     place = None if asked.after is None else _given_place(asked.after)
     for _ in range(MAX_BATCHES):
 

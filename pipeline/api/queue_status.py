@@ -58,6 +58,7 @@ def _counts(tx: Tx, groups: list[Row], tenant: str | None) -> dict[str, Any]:
         "deliveries": _counted(groups, JobKind.DELIVERY),
         "oldestWaitingSeconds": oldest_waiting(tx, groups, tenant),
         "held": held(groups),
+        "waitingForSpend": admission.unfunded(tx, tenant),
     }
 
 

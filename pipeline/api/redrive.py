@@ -14,9 +14,10 @@ from pipeline.api.body import read_optional
 from pipeline.api.problems import Problem
 from pipeline.api.read import gone
 from pipeline.api.service import Service
+from pipeline.api.spend import spend_cap
 from pipeline.credentials import Scope
 from pipeline.db import Row, Tx
-from pipeline.generations import Deleted, From, NotRedrivable, Plan, RepayNeeded
+from pipeline.generations import Deleted, From, NoMoney, NotRedrivable, Plan, RepayNeeded
 from pipeline.schemas import generation_view
 from pipeline.schemas.operations import Redrive
 
@@ -38,7 +39,7 @@ async def redrive(request: Request) -> Response:
 
 
 async def _redriven(service: Service, tenant: str, reference: str, asked: Redrive) -> tuple[Row, Plan]:
-    """What was done, or would be. Raises Problem 404, 409 or 410."""
+    """What was done, or would be. Raises Problem 402, 404, 409 or 410."""
 
     def unit(tx: Tx) -> tuple[Row, Plan] | None:
         return generations.redrive(
@@ -47,6 +48,7 @@ async def _redriven(service: Service, tenant: str, reference: str, asked: Redriv
             reference,
             service.outbox,
             first=first_candidate(service),
+            purse=service.purse,
             wanted=None if asked.start == "auto" else From(asked.start),
             allow_repay=asked.allow_repay,
             dry_run=asked.dry_run,
@@ -58,6 +60,8 @@ async def _redriven(service: Service, tenant: str, reference: str, asked: Redriv
         raise gone(deleted.row) from None
     except NotRedrivable as reason:
         raise Problem(409, "not_redrivable", str(reason)) from None
+    except NoMoney as short:
+        raise spend_cap(short.shortage, service.clock.now_ms()) from None
     except RepayNeeded as needed:
         raise _repay_needed(needed.plan) from None
     if done is None:

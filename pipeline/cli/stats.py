@@ -55,6 +55,8 @@ def _counts(status: Json) -> str:
     oldest = status.get("oldestWaitingSeconds")
     notes = [f"the oldest waits for {span_text(oldest)}"] if oldest is not None else []
     notes += [f"{status['held']} held: the outcome of a paid call is not known"] if status.get("held") else []
+    short = status.get("waitingForSpend")
+    notes += [f"{short} waiting: no cap on spending leaves room for them today (SPEND_PER_...)"] if short else []
     head = (status["at"], "WAITING", "PENDING", "RUNNING", "DEAD", "STEPS")
     return "\n".join([table(head, rows), *notes])
 

@@ -16,13 +16,14 @@ from pipeline.generations.cancelling import cancel
 from pipeline.generations.creating import Conflict, StoredImage, create, repeated
 from pipeline.generations.deleting import NotEnded, buried, bury
 from pipeline.generations.reading import Deleted, Filters, counts, ended, find, find_any, page
-from pipeline.generations.redriving import From, NotRedrivable, Plan, RepayNeeded, plan, redrive
+from pipeline.generations.redriving import From, NoMoney, NotRedrivable, Plan, RepayNeeded, plan, redrive
 
 __all__ = [
     "Conflict",
     "Deleted",
     "Filters",
     "From",
+    "NoMoney",
     "NotEnded",
     "NotRedrivable",
     "Plan",

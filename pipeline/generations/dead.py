@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pipeline import outbox, queue
 from pipeline.db import Row, Tx
 from pipeline.generations.reading import Deleted
-from pipeline.generations.redriving import NotRedrivable, RepayNeeded, redrive
+from pipeline.generations.redriving import NoMoney, NotRedrivable, RepayNeeded, redrive
 from pipeline.lifecycle import JobKind
 from pipeline.outbox import BodyForgotten, Outbox
 from pipeline.queue import DeadFilter, Place
+from pipeline.spending import Purse
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class Terms:
     allow_repay: bool = False
     dry_run: bool = False
     tenant: str | None = None
+    purse: Purse | None = None
 
 
 def redrive_dead(
@@ -69,6 +71,8 @@ def _one(tx: Tx, row: Row, events: Outbox, terms: Terms) -> Redriven:
         micros = _revived(tx, row, terms) if row["kind"] == JobKind.DELIVERY else _redriven(tx, row, events, terms)
     except RepayNeeded:
         return Redriven(refused=Counter(["repay_needed"]))
+    except NoMoney:
+        return Redriven(refused=Counter(["spend_cap"]))
     except NotRedrivable:
         return Redriven(refused=Counter(["not_redrivable"]))
     except (Deleted, BodyForgotten):
@@ -92,6 +96,7 @@ def _redriven(tx: Tx, row: Row, events: Outbox, terms: Terms) -> int | None:
         row["subject_id"],
         events,
         first=terms.first,
+        purse=terms.purse,
         allow_repay=terms.allow_repay,
         dry_run=terms.dry_run,
     )

@@ -18,6 +18,7 @@ from pipeline.db import Row, Tx
 from pipeline.generations.reading import Deleted, find
 from pipeline.lifecycle import STAGE_OF_STEP, GenerationStatus, JobKind, Stage, Step, SubmissionOutcome, move
 from pipeline.outbox import Outbox
+from pipeline.spending import Bound, Purse, Shortage, unaffordable
 from providers.base import ErrorCode
 from webhooks.events import EventType
 
@@ -65,6 +66,14 @@ class RepayNeeded(Exception):
     def __init__(self, planned: Plan) -> None:
         super().__init__("a new submission would pay again")
         self.plan = planned
+
+
+class NoMoney(Exception):
+    """A new submission fits in no cap of today."""
+
+    def __init__(self, shortage: Shortage) -> None:
+        super().__init__(str(shortage))
+        self.shortage = shortage
 
 
 def plan(row: Row, submissions: Sequence[Row], wanted: From | None, estimate: int | None) -> Plan:
@@ -118,6 +127,7 @@ def redrive(
     outbox: Outbox,
     *,
     first: Callable[[Row], Row | None],
+    purse: Purse | None = None,
     wanted: From | None = None,
     allow_repay: bool = False,
     dry_run: bool = False,
@@ -126,7 +136,7 @@ def redrive(
 
     `first` gives the columns with which a generation begins anew: those of the first provider of its chain that can be
     asked, or None where there is none.
-    Raises NotRedrivable, RepayNeeded (never with `dry_run`), or Deleted.
+    Raises NotRedrivable, RepayNeeded or NoMoney (never with `dry_run`), or Deleted.
     """
     known = find(tx, tenant, reference)
     if known is None:
@@ -144,7 +154,15 @@ def redrive(
         raise RepayNeeded(planned)
     if planned.start is From.SUBMIT:
         row = row | (anew or {})
+        _require_money(tx, purse or Purse(), row)
     return _begin(tx, row, planned, outbox), planned
+
+
+def _require_money(tx: Tx, purse: Purse, row: Row) -> None:
+    price = (row["provider"], row["estimate_micros"])
+    shortage = unaffordable(tx, purse, row["tenant_id"], row["user_id"], [price])
+    if shortage is not None and not (shortage.bound is Bound.PROVIDER and has_fallback(row)):
+        raise NoMoney(shortage)
 
 
 _INSTEAD = {
@@ -213,6 +231,9 @@ def _restarted(row: Row, now: int) -> Row:
         "error_retryable": None,
         "finished_at": None,
         "cancel_requested_at": None,
+        "billed": None,
+        "expires_at": None,
+        "expired_at": None,
         "redriven_at": now,
         "updated_at": now,
     }
@@ -231,9 +252,6 @@ def _stage(row: Row, planned: Plan, now: int) -> Row:
         return moved | {"operation": ledger.operation_of(planned.submission), "accepted_at": now, "progress": None}
     if planned.start is From.STORE:
         stored = json.loads(row["operation"])
-        "billed": None,
-        "expires_at": None,
-        "expired_at": None,
         stored.pop("bad_files", None)
         return moved | {"operation": json.dumps(stored)}
     return moved

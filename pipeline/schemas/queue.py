@@ -113,6 +113,10 @@ class QueueStatus(Answer):
     deliveries: JobCounts
     oldest_waiting_seconds: Seconds | None
     held: Annotated[Count, Field(description="generations whose paid call has an unknown outcome")]
+    waiting_for_spend: Annotated[
+        Count,
+        Field(description="generations for which no cap on spending leaves room today: they start after midnight"),
+    ]
     lanes: list[Lane] | None = None
     workers: list[WorkerSeen] | None = None
     last_hour: LastHour | None = None

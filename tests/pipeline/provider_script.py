@@ -84,7 +84,8 @@ class Hand:
 
         def claim(tx: Tx) -> tuple[Turn, int]:
             tx.run("UPDATE job SET scheduled_for = 0 WHERE status = 'pending' AND step <> 'held'")
-            admission.admit(tx, limit=10, bounds=admission.Bounds(10))
+            purse = self.house.plant.purse
+            admission.admit(tx, limit=10, bounds=admission.Bounds(10), purse=purse)
             (claimed,) = queue.claim(tx, worker="hand", step=step, limit=1, lease=60.0)
             subject = self._workflow.load(tx, [claimed])[claimed.id]
             return Turn(claimed, subject, Lease(monotonic() + 60.0, 6.0, monotonic)), tx.now
