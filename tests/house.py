@@ -128,11 +128,13 @@ async def open_house(
             respond=lambda _: answers.pop(0) if answers else None,
         )
         hook = await stack.enter_async_context(HttpServer(receiver, "127.0.0.1", 0))
+        port = free_port()
+        near = {"public_url": f"http://127.0.0.1:{port}"} | everyone(mock.url) if everyone else {}
         settings = make_settings(
             folder,
             **{"mock_url": mock.url, "mock_speed": speed, "webhook_url": f"http://127.0.0.1:{hook.port}/hook"}
-            | {"port": free_port()}
-            | (everyone(mock.url) if everyone else {})
+            | {"port": port}
+            | near
             | values,
         )
         plant = await stack.enter_async_context(open_plant(settings))

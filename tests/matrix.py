@@ -171,6 +171,7 @@ async def _killed(pool: asyncio.Queue[Zygote], folder: Path, name: str, boundary
                 "mock_speed": SPEED,
                 "webhook_url": ours.webhook_url,
                 "port": ours.port,
+                "public_url": ours.public_url,
             }
             order = {
                 "settings": {key: str(value) if isinstance(value, Path) else value for key, value in settings.items()},

@@ -239,9 +239,10 @@ class ProviderContract:
         assert not status.error.resubmit or charges["net_micros"] == 0
 
     async def test_an_unknown_status_counts_as_running_and_is_named(self, stage):
-        if not self.status_words:
-            pytest.skip("this provider has no words for where work stands")
         operation = await stage.accepted("a fox [[unknown-status]] [[stuck]]")
+        if not self.status_words:
+            assert (await stage.provider.poll(operation)).phase in {Phase.QUEUED, Phase.RUNNING}
+            return
         status = await stage.poll_until(operation, lambda status: status.unknown_status)
         assert (status.phase, status.unknown_status) == (Phase.RUNNING, "warming_up")
 
