@@ -17,6 +17,7 @@ from pipeline.api.problems import Problem
 from pipeline.api.queue_status import RUNNING, held, oldest_waiting, workers
 from pipeline.credentials import Scope
 from pipeline.db import Row, Tx
+from pipeline.spending import Bound, Caps, Money, Purse
 from pipeline.statistics import Sample, catalog, gauges, rows
 from pipeline.statistics.exposition import CONTENT_TYPE, write_text
 from pipeline.statistics.metric import OTHER
@@ -31,12 +32,13 @@ async def metrics(request: Request) -> Response:
     caller = await require(request, Scope.ADMIN)
     if not caller.operator:
         raise Problem(403, "forbidden", "metrics are of the whole service: this needs a key of API_KEY")
-    samples = await service_of(request).db.read(collect)
+    service = service_of(request)
+    samples = await service.db.read(lambda tx: collect(tx, service.purse.caps))
     text = await asyncio.to_thread(write_text, samples, catalog.COUNTED.values())
     return Response(text, media_type=CONTENT_TYPE)
 
 
-def collect(tx: Tx) -> list[Sample]:
+def collect(tx: Tx, caps: Caps) -> list[Sample]:
     """Every figure, from one snapshot."""
     groups = queue.stats(tx)
     return [
@@ -46,6 +48,8 @@ def collect(tx: Tx) -> list[Sample]:
         *_of_times(tx, groups),
         *_of_lanes(tx, groups),
         *_of_money(tx),
+        *_of_today(tx, caps),
+        Sample(gauges.SHORT, {}, admission.unfunded(tx)),
         Sample(gauges.WORKERS, {}, len(workers(tx))),
         Sample(gauges.BUILD, {"version": __version__}, 1),
     ]
@@ -136,3 +140,19 @@ def _of_money(tx: Tx) -> list[Sample]:
             Sample(gauges.OPEN_COST, {"outcome": outcome}, micros / MICROS),
         )
     ]
+
+
+def _of_today(tx: Tx, caps: Caps) -> list[Sample]:
+    """Today's money and its caps: of every provider, and of the service as its cap counts."""
+    money, found = Money(tx, Purse(caps)), []
+    spent = {name: money.of_provider(name) for name in money.providers()}
+    whole = sum(micros for name, micros in spent.items() if caps.service is None or caps.counts(caps.service, name))
+    for scope, name, micros, cap in (
+        *((Bound.PROVIDER, name, micros, caps.of_provider(name)) for name, micros in spent.items()),
+        (Bound.SERVICE, "all", whole, caps.service),
+    ):
+        labels = {"scope": scope, "name": name}
+        found.append(Sample(gauges.SPENT, labels, micros / MICROS))
+        if cap is not None and (scope is Bound.SERVICE or caps.counts(cap, name)):
+            found.append(Sample(gauges.CAP, labels, cap.micros / MICROS))
+    return found

@@ -28,8 +28,15 @@ WORKERS = _gauge("workers", "Worker processes seen in the last 90 seconds.")
 OPEN = _gauge("submissions_open", "Possibly-paid calls that are not settled.", "outcome")
 OPEN_COST = _gauge("submissions_open_cost_usd", "Their list price in US dollars.", "outcome")
 
+SPENT = _gauge(
+    "spend_today_usd", "List prices and costs of today (UTC) with what is set aside, as caps count.", "scope", "name"
+)
+CAP = _gauge("spend_cap_usd", "What a day may cost.", "scope", "name")
+SHORT = _gauge("generations_waiting_for_spend", "Generations for which no cap leaves room today.")
+
 FROM_DATABASE = (
     BUILD, JOBS, OLDEST, OLDEST_DUE, IN_FLIGHT, HELD, DEAD, PAUSED, LANES_PAUSED, WORKERS, OPEN, OPEN_COST,
+    SPENT, CAP, SHORT,
 )  # fmt: skip
 
 PROCESS = ("process",)

@@ -183,6 +183,15 @@ async def test_a_price_that_rose_meanwhile_is_set_aside_anew(hand):
     assert (row["estimate_micros"], row["reserved_micros"]) == (PRICE, 0)
 
 
+async def test_prometheus_sees_the_day_against_its_caps(hand):
+    await ask(hand)
+    await hand.take(Step.SUBMIT)
+    text = (await hand.house.api.get("/metrics")).text
+    assert 'dailies_spend_today_usd{scope="provider",name="mock"} 0.4' in text
+    assert 'dailies_spend_cap_usd{scope="provider"' not in text, "the default cap does not count play money"
+    assert "dailies_generations_waiting_for_spend 0" in text
+
+
 # --- usage -----------------------------------------------------------------------------------------------------------
 
 
