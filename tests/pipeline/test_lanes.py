@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from pipeline import admission, ledger, queue
 from pipeline.admission import Bounds
 from pipeline.app import make_bounds
+from pipeline.cli.stats import status_text
 from pipeline.config import SettingsError
 from pipeline.db import Database, Row, Tx
 from pipeline.lifecycle import Advance, Complete, Fault, Hold, Requeue, Retry, Step
@@ -382,3 +383,22 @@ def test_a_number_that_is_none_is_refused(tmp_path: Path, name: str, wrong: str)
 def test_a_provider_that_is_none_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(SettingsError, match=f"{name.upper()}: there is no provider 'fall'"):
         make_bounds(make_settings(tmp_path, **{name: "fall:4"}))
+
+
+# --- as people see it ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shown", "words"),
+    [
+        ({"probing": True, "pausedReason": "quota"}, "probing, one call at a time, after: quota"),
+        ({"pausedUntil": "noon", "pausedReason": "quota", "probing": True}, "paused until noon: quota"),
+        ({"requestsPerMinute": 60, "requestsLastMinute": 7}, "1/40       7/60"),
+    ],
+)
+def test_the_command_shows_what_a_lane_is_at(shown: dict[str, object], words: str) -> None:
+    lane = {"name": LANE, "inFlight": 1, "maxInFlight": 40, "pausedUntil": None, "pausedReason": None}
+    lane |= {"probing": False, "requestsPerMinute": None, "requestsLastMinute": None}
+    counted = {"byStatus": {}, "byStep": {}}
+    status = {"at": "now", "generations": counted, "deliveries": counted, "lanes": [lane | shown], "held": 0}
+    assert words in status_text(status)

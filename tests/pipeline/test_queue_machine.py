@@ -38,6 +38,7 @@ from pipeline.lifecycle import (
     DeadLetter,
     Decision,
     Fail,
+    Fallback,
     Fault,
     Hold,
     JobStatus,
@@ -69,6 +70,8 @@ DECISIONS = st.sampled_from(
         Hold(1.0, FAULT),
         Hold(None, FAULT),
         Requeue(0.0, FAULT),
+        Requeue(0.0, FAULT, stays=True),
+        Fallback(0.0, FAULT, "provider:b", more=False),
         Fail(FAULT),
         DeadLetter(FAULT),
         Cancel(),
@@ -216,7 +219,7 @@ class QueueMachine(RuleBasedStateMachine):
 
         def unit(tx: Tx) -> Decision:
             locked = queue.lock(tx, claim)
-            kept = Cancel() if locked["cancel_requested"] and isinstance(decision, Requeue) else decision
+            kept = Cancel() if locked["cancel_requested"] and isinstance(decision, Requeue | Fallback) else decision
             cancelling = bool(locked["cancel_requested"])
             queue.acknowledge(tx, claim, kept, wake_seq=locked["wake_seq"], cancel_requested=cancelling)
             return kept
@@ -258,7 +261,8 @@ class QueueMachine(RuleBasedStateMachine):
         """T1: under the fence, and only where no call is open."""
         self.count += 1
         token = f"t{self.count:06}"
-        row = {"id": claim.subject_id, "tenant_id": "default", "run": 1, "provider": "mock", "model": None}
+        row = {"id": claim.subject_id, "tenant_id": "default", "user_id": None, "run": 1, "provider": "mock"}
+        row |= {"model": None}
         opened = self.db.read_now(lambda tx: ledger.open_submission(tx, claim.subject_id))
 
         def unit(tx: Tx) -> bool:

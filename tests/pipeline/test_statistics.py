@@ -252,7 +252,7 @@ def test_numbers_are_written_short(number: float, text: str) -> None:
 
 
 async def test_money_is_counted_once_though_a_redrive_asks_again(db: Database, statistics: Statistics) -> None:
-    generation = {"id": "gen_1", "tenant_id": "default", "run": 1, "provider": "mock", "model": None}
+    generation = {"id": "gen_1", "tenant_id": "default", "user_id": None, "run": 1, "provider": "mock", "model": None}
 
     def pay(tx: Tx) -> None:
         assert ledger.intend(tx, generation, token="t", estimate_micros=500_000, recovery=Recovery())

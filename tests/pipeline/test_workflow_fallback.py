@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 
 import pytest
 
@@ -292,6 +293,25 @@ async def test_a_key_that_is_refused_at_a_poll_closes_the_lane(tmp_path):
 
 
 # --- the whole house -------------------------------------------------------------------------------------------------
+
+
+async def test_the_line_of_a_turn_names_its_provider(tmp_path):
+    async with by_hand(tmp_path) as hand:
+        await hand.house.submit("a fox")
+        turn = await hand.begin(Step.SUBMIT)
+        report = await hand.run(turn)
+        assert report.fields["provider"] == "mock"
+
+
+async def test_a_fallback_is_told_once_it_is_committed(tmp_path, caplog):
+    async with pair(tmp_path) as (hand, _):
+        hand.script.submit = [say(422)]
+        asked = await hand.house.submit("a fox", **CHAIN)
+        with caplog.at_level(logging.INFO, logger="dailies"):
+            await hand.take(Step.SUBMIT)
+        (told,) = [record for record in caplog.records if record.getMessage() == "generation.fallback"]
+        fields = told.fields
+        assert (fields["provider"], fields["to"], fields["generation"]) == ("mock", "spare", asked["id"])
 
 
 async def test_many_go_elsewhere_while_the_first_is_closed_and_each_is_paid_once(tmp_path, place):
