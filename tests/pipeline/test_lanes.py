@@ -399,6 +399,6 @@ def test_a_provider_that_is_none_is_named(tmp_path: Path, name: str) -> None:
 def test_the_command_shows_what_a_lane_is_at(shown: dict[str, object], words: str) -> None:
     lane = {"name": LANE, "inFlight": 1, "maxInFlight": 40, "pausedUntil": None, "pausedReason": None}
     lane |= {"probing": False, "requestsPerMinute": None, "requestsLastMinute": None}
-    counted = {"byStatus": {}, "byStep": {}}
+    counted: dict[str, dict[str, int]] = {"byStatus": {}, "byStep": {}}
     status = {"at": "now", "generations": counted, "deliveries": counted, "lanes": [lane | shown], "held": 0}
     assert words in status_text(status)
