@@ -5,6 +5,7 @@
     ask       submit, watch, show, list, cancel, delete    done by submit, watch, follow; client asks, words tell
     operate   stats, dead, redrive, deliveries, ...        done by stats, listing, tables, redriving, usage, acts
     run       serve, api, worker, work, migrate            done by service and schema
+    held      held, resolve                                done by holding
     keys      create, list, revoke                         done by itself
     local     doctor, config, prune, completion            done by doctor/, effective and pruning
     tools     mock, receive, demo                          done by mock, receiver, demo and its proof
@@ -15,7 +16,7 @@ from __future__ import annotations
 import click
 
 from pipeline import __version__
-from pipeline.cli import ask, keys, local, operate, run, tools
+from pipeline.cli import ask, held, keys, local, operate, run, tools
 from pipeline.cli.base import Commands
 
 __all__ = ["main"]
@@ -38,6 +39,6 @@ def main() -> None:
 
 
 main.add_section("Make videos", ask.COMMANDS)
-main.add_section("Look after a service", operate.COMMANDS)
+main.add_section("Look after a service", (*operate.COMMANDS, *held.COMMANDS))
 main.add_section("Run it on this machine", (*run.COMMANDS, *keys.COMMANDS, *local.COMMANDS))
 main.add_section("Develop", (*tools.COMMANDS, local.completion))

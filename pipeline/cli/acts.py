@@ -54,7 +54,8 @@ async def cancel_each(client: Client, ids: Sequence[str], *, as_json: bool) -> t
 
 def _cancelled(generation: Json) -> str:
     ended = generation["status"] in TERMINAL
-    return f"{generation['id']}  {generation['status'] if ended else 'the end is under way'}"
+    state = generation["status"] if ended else "the end is under way"
+    return f"{generation['id']}  {state}, billed: {generation['billed'] or 'not known yet'}"
 
 
 async def delete_each(client: Client, ids: Sequence[str], *, as_json: bool) -> tuple[str, list[str]]:

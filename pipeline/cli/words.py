@@ -194,6 +194,11 @@ def _facts(generation: Json) -> Iterator[str]:
         yield f"  ready         about {generation['eta']['p50'][11:19]}, nine of ten by {generation['eta']['p90'][11:19]}"
     if generation.get("cancelRequested") and not generation.get("completedAt"):
         yield "  cancel        was asked for"
+    if generation.get("billed"):
+        yield f"  billed        {generation['billed']}"
+    if generation.get("held"):
+        held = generation["held"]
+        yield f"  held          {held['reason']}; {dollars(held['atStakeMicros'])} at stake; see: dailies held"
     if generation.get("error"):
         yield f"  error         {failure_text(generation)}"
     if result:
