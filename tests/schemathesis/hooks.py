@@ -43,7 +43,6 @@ def before_load_schema(context: schemathesis.HookContext, raw_schema: dict[str, 
     asked["prompt"]["maxLength"] = MODEL.max_prompt
     for members, name, values in [
         (asked, "provider", ["mock"]),
-        (asked, "model", [MODEL.id]),
         (parameters, "aspectRatio", list(ASPECT_RATIOS)),
         (parameters, "resolution", list(RESOLUTIONS)),
     ]:
@@ -68,11 +67,20 @@ def map_case(context: schemathesis.HookContext, case: schemathesis.Case) -> sche
     body, good = case.body, case.meta is not None and case.meta.generation.mode.is_positive
     if good and isinstance(body, dict) and case.operation.label == "POST /api/queue/pause":
         body["seconds"] = 1
+    if isinstance(body, dict) and case.operation.label in ORDERS:
+        _known_model(body)
     if good and isinstance(body, dict) and case.operation.label in ORDERS:
         _tame(body)
     if good and isinstance(body, dict) and case.operation.label == "POST /api/generations":
         _vary(case, body)
     return case
+
+
+def _known_model(body: dict[str, Any]) -> None:
+    """A model that the catalogue does not know is taken whatever else is asked, and fails later: it would hide all."""
+    model = body.get("model")
+    if isinstance(model, str) and 0 < len(model) <= 128 and "\0" not in model:
+        body["model"] = MODEL.id
 
 
 def _tame(body: dict[str, Any]) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import httpx
 
 from pipeline import __version__
-from pipeline.roster import make_providers
 from pipeline.cli.doctor.setup import is_loopback
 from pipeline.cli.doctor.verdict import Check, failure, ok, warning
 from pipeline.cli.mock import SERVICE
 from pipeline.cli.target import local_url
 from pipeline.config import Settings, SettingsError
 from pipeline.outbound import Outbound
+from pipeline.roster import make_providers
 from providers.wire import Clients
 
 
