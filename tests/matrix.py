@@ -33,7 +33,7 @@ IN_THE_PROMPT = {
     "500, taken": "[[500-submit:1]]",
     "cut before it is taken": "[[cut-submit:1]]",
     "cut after the body was read": "[[drop-submit:1]]",
-    "later than the read timeout": "[[slow-submit:4]]",
+    "later than the read timeout": "[[slow-submit:6]]",
     "unreadable 200": "[[garbage-submit:1]]",
     "redirect": "[[redirect-submit:1]]",
     "moderation of the result": "[[fail:moderation]]",
@@ -46,9 +46,9 @@ KILLS = {
     "kill -9 before the record": "before record#1",
 }
 SPEED = 200.0
-QUICK = {"lease": 0.6, "submit_timeout": 1.5, "drain_timeout": 2.0, "on_unknown_submit": "hold", "lane_pause": 0.2}
+QUICK = {"lease": 0.6, "submit_timeout": 4.0, "drain_timeout": 2.0, "on_unknown_submit": "hold", "lane_pause": 0.2}
 QUICK |= {"spend_per_user_day": "none", "spend_per_provider_day": "none", "spend_per_day": "none"}
-HELD_FOR = 1.5
+HELD_FOR = 3.0
 PATIENCE = 60.0
 
 
