@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -17,10 +18,11 @@ from pipeline.api.openapi import OPERATIONS, WEBHOOKS  # noqa: E402
 from pipeline.api.openapi.common import STATUS  # noqa: E402
 from pipeline.api.problems import TITLES  # noqa: E402
 from pipeline.lifecycle import MOVES, STAGE_OF_STEP, TERMINAL, GenerationStatus, Stage, Step  # noqa: E402
+from scripts import offers  # noqa: E402
 from scripts.events import events_table, metrics_table  # noqa: E402
 from webhooks.events import DEFAULT, EventType  # noqa: E402
 
-PART = re.compile(r"(<!-- made: (?P<name>[a-z-]+) -->\n).*?(<!-- /made -->)", re.DOTALL)
+PART = re.compile(r"(<!-- made: (?P<name>[a-z_-]+) -->\n).*?(<!-- /made -->)", re.DOTALL)
 _SETTING = re.compile(r"(?:# )?(?P<name>[A-Z][A-Z0-9_]*)=(?P<value>.*)\Z")
 
 
@@ -117,7 +119,7 @@ def stages() -> str:
     """What a client sees while a job is at a step."""
     shown = {stage: [step for step, of in STAGE_OF_STEP.items() if of is stage] for stage in Stage}
     meanings = {
-        Stage.WAITING: "it waits for its turn, or for its provider to be open again",
+        Stage.WAITING: "it waits for its turn, for its provider to be open again, or for money (`waiting.spend`)",
         Stage.SUBMITTING: "the provider is being asked; this is the call that may cost money",
         Stage.GENERATING: "the provider works, and is asked now and then how far it is",
         Stage.HELD: "nobody can tell yet whether the paid call was taken; it is being found out",
@@ -142,9 +144,21 @@ def metrics() -> str:
     return table(("metric", "type", "labels", "meaning", "source"), metrics_table())
 
 
+def providers() -> str:
+    """Every provider."""
+    return table(offers.OVERVIEW, offers.overview())
+
+
+def models(provider: str) -> str:
+    """Every model of one provider."""
+    return table(offers.OF_A_MODEL, offers.models(provider)) + offers.told_of(provider)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "events": events,
     "metrics": metrics,
+    "providers": providers,
+    **{f"models-{name}": partial(models, name) for name in offers.REAL},
     "settings": settings,
     "problems": problems,
     "operations": operations,

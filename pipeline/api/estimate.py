@@ -14,6 +14,7 @@ from pipeline.api.check import checked
 from pipeline.api.create import room
 from pipeline.api.intake import is_large
 from pipeline.api.service import Service
+from pipeline.api.spend import refusal
 from pipeline.chain import Candidate
 from pipeline.credentials import Scope
 from pipeline.durations import Key
@@ -24,16 +25,19 @@ MICROS = 1_000_000
 
 async def estimate(request: Request) -> Response:
     """200 with each provider that would be asked. What could not be asked for is refused as a real request is."""
-    await require(request, Scope.SUBMIT)
+    tenant = (await require(request, Scope.SUBMIT)).tenant
     service = service_of(request)
     async with room(request, service):
         body = await read_json(request, GenerationCreate, service.max_body_bytes)
         found = await asyncio.to_thread(checked, service, body) if is_large(body) else checked(service, body)
+    prices = [(each.provider, each.estimate_micros) for each in found.chain.candidates]
+    problem = await service.db.read(lambda tx: refusal(service, tx, tenant, body.user_id, prices))
     await service.durations.look([_key(each) for each in found.chain.candidates])
     return JSONResponse(
         {
             "object": "estimate",
             "candidates": [_view(service, body, each) for each in found.chain.candidates],
+            "spendCap": None if problem is None else {"detail": problem.detail, **problem.members},
             "leftOut": [{"provider": name, "reason": reason} for name, reason in found.chain.left_out],
         }
     )

@@ -91,6 +91,7 @@ def estimate_table(found: Json) -> str:
     head = ("PROVIDER", "MODEL", "SECONDS", "RESOLUTION", "COST", "TAKES ABOUT", "OR UP TO", "AS TOLD BY")
     notes = [f"warning: {warning}" for each in found["candidates"] for warning in each["warnings"]]
     notes += [f"{each['provider']} is left out: {each['reason']}" for each in found["leftOut"]]
+    notes += [f"no money for it today: {found['spendCap']['detail']}"] if found["spendCap"] else []
     return "\n".join([table(head, rows), *notes])
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.schemas.responses import Answer, Count, ShownFallback, ShownParameters
+from pipeline.schemas.responses import Answer, Count, ShownFallback, ShownParameters, Time
 
 Money = Annotated[int, Field(ge=0, description="micro-USD")]
 
@@ -97,9 +97,21 @@ class LeftOut(Answer):
     reason: str
 
 
+class SpendCap(Answer):
+    """Why a real request would be answered 402 `spend_cap` just now."""
+
+    detail: str
+    scope: Literal["user", "provider", "service"]
+    limit_micros: Money
+    left_micros: Money
+    estimated_cost_micros: Money
+    resets_at: Time
+
+
 class Estimate(Answer):
     """What a request would cost and take. Nothing was stored or submitted."""
 
     object: Literal["estimate"]
     candidates: Annotated[list[EstimatedCandidate], Field(description="in the order in which they would be asked")]
+    spend_cap: Annotated[SpendCap | None, Field(description="null: there is money for it today")]
     left_out: list[LeftOut]

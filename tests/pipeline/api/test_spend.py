@@ -72,6 +72,8 @@ async def test_beyond_the_cap_a_request_is_told_what_is_left_and_when_to_come_ba
     assert 0 < int(answer.headers["Retry-After"]) <= 86_400
     assert "SPEND_PER_USER_DAY" in problem["detail"]
     assert (await ask(hand, userId="bob")).status_code == 202
+    estimate = await hand.house.api.post("/api/generations/estimate", json={"prompt": "a fox", "userId": "ann"})
+    assert (estimate.status_code, estimate.json()["spendCap"]["leftMicros"]) == (200, 200_000)
 
 
 async def test_an_array_is_answered_item_by_item_and_a_repeat_is_no_new_request(hand):
