@@ -18,7 +18,8 @@ REAL = tuple(name for name in PROVIDERS if name != "mock")
 
 
 def at_the_mock(mock_url: str, folder: Path, *, reached_at: str | None = None) -> dict[str, Any]:
-    """Keys, addresses and secrets of all, and no caps: one mock stands for every purse. `reached_at` is where they are asked instead of the mock's own address."""
+    """Keys, addresses and secrets of all, and no caps on spending. `reached_at` is where they are asked instead of the
+    mock's own address."""
     base = reached_at or mock_url
     values: dict[str, Any] = {f"{name}_url": f"{base}/{name}" for name in REAL}
     values |= {f"{name}_api_key": "test:key" for name in REAL if name != "google_veo"}
