@@ -26,10 +26,11 @@ from pipeline.lifecycle import JobKind, RetryPolicy, Step
 from pipeline.links import Links
 from pipeline.maintenance import Keep, Maintenance
 from pipeline.models import DEFAULT_TENANT
+from pipeline.notices import notices
 from pipeline.outbound import Outbound
 from pipeline.outbox import Outbox, set_default_endpoint
 from pipeline.roster import MOCK, Providers, make_fallback, make_providers
-from pipeline.safety import Secrets, check_webhook_url, plain, prepare_schema, resolve_secrets, webhook_is_blocked
+from pipeline.safety import Secrets, check_webhook_url, plain, prepare_schema, resolve_secrets
 from pipeline.spending import Purse, purse_of
 from pipeline.spool import Spool
 from pipeline.statistics import Statistics, catalog, process_gauges
@@ -368,30 +369,9 @@ def announce(plant: Plant, role: str, url: str | None = None) -> None:
         url=url,
         webhook=settings.webhook_url,
     )
-    for notice in _notices(plant):
+    anyone = not settings.api_key and not plant.db.read_now(credentials.exists)
+    for notice in notices(settings, plant.providers, secrets_in=plant.secrets.made_in, anyone=anyone):
         emit("service.notice", notice=notice)
-
-
-def _notices(plant: Plant) -> list[str]:
-    settings, found = plant.settings, []
-    if not settings.api_key and not plant.db.read_now(credentials.exists):
-        found.append("there is no key (API_KEY or `dailies keys`): everyone on this machine may call, nobody else can")
-    if plant.secrets.made_in is not None:
-        found.append(f"secrets that were not set are kept in {plant.secrets.made_in}")
-    if settings.allowed_networks:
-        networks = ", ".join(map(str, settings.allowed_networks))
-        found.append(f"requests to addresses that others choose may go to {networks} (ALLOWED_NETWORKS)")
-    lacking = plant.providers.lacking.get(settings.provider or MOCK)
-    if lacking:
-        found.append(f"PROVIDER={settings.provider} needs {' and '.join(lacking)}: until then it is not asked")
-    if settings.provider == MOCK:
-        found.append("PROVIDER=mock: videos are test pictures and nothing is charged")
-    if webhook_is_blocked(settings):
-        found.append(
-            f"WEBHOOK_URL={settings.webhook_url} is on this machine and ALLOWED_NETWORKS does not allow that: no"
-            " webhook will be sent; set ALLOWED_NETWORKS=127.0.0.0/8,::1/128 for development, as .env.example does"
-        )
-    return found
 
 
 async def run_until(worker: Worker, stop: asyncio.Event) -> None:
