@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 from starlette.applications import Starlette
 
 from pipeline import __version__, credentials
-from pipeline.admission import Bounds, provider_lane
 from pipeline.api import Broadcaster, KeyRing, Service, create_api
 from pipeline.clock import Clock
 from pipeline.config import LOOPBACK_HOSTS, Settings, SettingsError
@@ -29,7 +28,7 @@ from pipeline.models import DEFAULT_TENANT
 from pipeline.notices import notices
 from pipeline.outbound import Outbound
 from pipeline.outbox import Outbox, set_default_endpoint
-from pipeline.roster import MOCK, Providers, make_fallback, make_providers
+from pipeline.roster import MOCK, Providers, make_bounds, make_fallback, make_providers
 from pipeline.safety import Secrets, check_webhook_url, plain, prepare_schema, resolve_secrets
 from pipeline.spending import Purse, purse_of
 from pipeline.spool import Spool
@@ -41,7 +40,6 @@ from pipeline.turn import Handler
 from pipeline.wake import Doorbell
 from pipeline.worker import Identity, Limits, Worker
 from pipeline.workflow import Parts, Policies, Workflow
-from providers.registry import PROVIDERS
 from providers.wire import Clients
 from webhooks.events import EventType, validate_types
 
@@ -263,26 +261,6 @@ def make_workflow(plant: Plant) -> Workflow:
             max_image_bytes=settings.max_image_bytes,
         )
     )
-
-
-def make_bounds(settings: Settings) -> Bounds:
-    """How much of each provider may be under way. Raises SettingsError."""
-    return Bounds(
-        settings.max_in_flight,
-        _by_lane("PROVIDER_MAX_IN_FLIGHT", settings.provider_max_in_flight),
-        _by_lane("REQUESTS_PER_MINUTE", settings.requests_per_minute),
-        settings.generation_timeout,
-    )
-
-
-def _by_lane(setting: str, entries: Sequence[str]) -> dict[str, int]:
-    numbers = {}
-    for entry in entries:
-        name, _, number = entry.partition(":")
-        if name not in PROVIDERS:
-            raise SettingsError(f"{setting}: there is no provider {name!r}; known are {', '.join(PROVIDERS)}")
-        numbers[provider_lane(name)] = int(number)
-    return numbers
 
 
 def make_policies(settings: Settings) -> Policies:

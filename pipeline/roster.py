@@ -1,9 +1,12 @@
-"""Who can be asked: the providers that the settings allow, and those that are asked where a request names none."""
+"""Who can be asked: the providers that the settings allow, and those that are asked where a request names none;
+and how much of each may be under way."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipeline.admission import Bounds, provider_lane
 from pipeline.config import Settings, SettingsError
 from pipeline.observed import Observed
 from providers.base import Catalogue, Provider
@@ -62,3 +65,23 @@ def make_fallback(settings: Settings) -> tuple[tuple[str, str | None], ...]:
             )
         found.append((name, model or None))
     return tuple(found)
+
+
+def make_bounds(settings: Settings) -> Bounds:
+    """How much of each provider may be under way. Raises SettingsError."""
+    return Bounds(
+        settings.max_in_flight,
+        _by_lane("PROVIDER_MAX_IN_FLIGHT", settings.provider_max_in_flight),
+        _by_lane("REQUESTS_PER_MINUTE", settings.requests_per_minute),
+        settings.generation_timeout,
+    )
+
+
+def _by_lane(setting: str, entries: Sequence[str]) -> dict[str, int]:
+    numbers = {}
+    for entry in entries:
+        name, _, number = entry.partition(":")
+        if name not in PROVIDERS:
+            raise SettingsError(f"{setting}: there is no provider {name!r}; known are {', '.join(PROVIDERS)}")
+        numbers[provider_lane(name)] = int(number)
+    return numbers

@@ -11,12 +11,12 @@ from pydantic import ValidationError
 
 from pipeline import admission, ledger, queue
 from pipeline.admission import Bounds
-from pipeline.app import make_bounds
 from pipeline.cli.stats import status_text
 from pipeline.config import SettingsError
 from pipeline.db import Database, Row, Tx
 from pipeline.lifecycle import Advance, Complete, Fault, Hold, Requeue, Retry, Step
 from pipeline.queue import Claim
+from pipeline.roster import make_bounds
 from providers.base import ErrorCode, Operation, ProviderError, Recovery
 from tests.house import make_settings
 from tests.pipeline.engines import Place, Time

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from pipeline.admission import Bounds
 from pipeline.api.queue_status import own, whole
 from pipeline.db import Database, Tx
 from pipeline.statistics import Statistics, rows
@@ -78,7 +79,7 @@ async def test_the_status_is_quick_with_many_that_have_ended(sqlite_place):
     await busy(db)
     times = {"whole": [], "own": []}
     for _ in range(30):
-        for name, look in (("whole", lambda tx: whole(tx, 200)), ("own", lambda tx: own(tx, "default"))):
+        for name, look in (("whole", lambda tx: whole(tx, Bounds(200))), ("own", lambda tx: own(tx, "default"))):
             started = time.perf_counter()
             found = await db.read(look)
             times[name].append((time.perf_counter() - started) * 1000)
