@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from pipeline.db import Row, Tx
 
@@ -30,6 +31,21 @@ _NOTE = (
     " SELECT id, :tenant, :run, :at, :event, :detail FROM generation WHERE id = :id"
 )
 _IN_ORDER = " FOR NO KEY UPDATE"
+
+
+def note_each(tx: Tx, event: str, details: Mapping[str, Mapping[str, object]]) -> None:
+    """Add one line to each of many generations, by their ids, in one statement."""
+    if details:
+        lines = json.dumps({name: json.dumps(detail, default=str) for name, detail in details.items()})
+        sql = _NOTE_EACH.format(each=tx.each("lines"))
+        tx.run(sql + (f"{_IN_ORDER} OF g" if tx.postgres else ""), {"lines": lines, "at": tx.now, "event": event})
+
+
+_NOTE_EACH = (
+    "INSERT INTO timeline (generation_id, tenant_id, run, at, event, detail)"
+    " SELECT g.id, g.tenant_id, g.run, CAST(:at AS BIGINT), CAST(:event AS TEXT), line.value"
+    " FROM {each} AS line JOIN generation g ON g.id = line.key"
+)
 
 
 def read(tx: Tx, generation_id: str, *, after: int = 0, limit: int = 1000) -> list[Row]:

@@ -18,14 +18,14 @@ from pipeline.lifecycle import Fault
 from pipeline.spending import Bound, Money, Purse, Shortage
 
 WINDOW = 100
-WINDOWS = 10
+WINDOWS = 5
 """So many waiting jobs are looked at beyond those that can start, so many times in one transaction."""
 MOST_FREED = 500
 AGAIN = 1
 """The day of a job that was passed over before, and is to be looked at again."""
 
 _LINE = """
-SELECT j.id, j.unfunded, j.fallback, g.id AS generation_id, g.tenant_id, g.user_id, g.provider, g.run,
+SELECT j.id, j.unfunded, j.fallback, g.id AS generation_id, g.tenant_id, g.user_id, g.provider,
   g.estimate_micros, coalesce(g.redriven_at, g.created_at) AS asked_at
 FROM (SELECT id, subject_id, sort_at, unfunded, fallback FROM job WHERE status = 'waiting' AND lane = :lane
   AND unfunded <> :today ORDER BY sort_at, id LIMIT :most) j
@@ -115,10 +115,13 @@ def _pass_over(tx: Tx, purse: Purse, choice: _Choice) -> None:
         return
     ids = tx.of([row["generation_id"] for row, _ in choice.short])
     tx.run(_MARK.format(among=tx.among), {"ids": ids, "day": spending.day_of(tx.now)})
+    news = {
+        row["generation_id"]: {"scope": shortage.bound, "reason": str(shortage)}
+        for row, shortage in choice.short
+        if not row["unfunded"]
+    }
+    timeline.note_each(tx, "waiting.spend", news)
     for row, shortage in choice.short:
-        if not row["unfunded"]:
-            whose = {"id": row["generation_id"], "tenant_id": row["tenant_id"], "run": row["run"]}
-            timeline.note(tx, whose, "waiting.spend", scope=shortage.bound, reason=str(shortage))
         if purse.first(shortage, row["tenant_id"], tx.now):
             _tell(tx, row, shortage)
 

@@ -189,6 +189,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/held": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Paid calls whose outcome nobody knows, explained
+         * @description What happened, what was tried, what can still come by itself and until when, what follows then, the amount at stake, and what a person can do. The operator sees those of all tenants.
+         */
+        get: operations["listHeld"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/generations/{id}/resolve": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Say what became of a paid call
+         * @description `accepted`: the provider has it; the operation is looked up with our own key, then polled. `not_taken`: it surely has not; the call is closed at no cost and a new one follows. `abandon`: nobody will know; the generation fails with `submit_unknown`. The timeline says who decided. Whatever is learned later is still written to the ledger.
+         */
+        post: operations["resolveGeneration"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/queue/status": {
         parameters: {
             query?: never;
@@ -298,6 +338,43 @@ export interface paths {
          * @description For the operator alone: a key of API_KEY. Every process gives the same answer: scrape one address.
          */
         get: operations["getMetrics"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/usage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What was submitted and what it cost, by user, provider, model or day
+         * @description Of the last 30 days unless asked otherwise, 400 days at most. A key that is bound to a tenant sees that tenant's; the operator sees all, or one `tenant`.
+         */
+        get: operations["getUsage"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/generations/{id}/submissions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What was paid for a generation, call by call */
+        get: operations["listSubmissions"];
         put?: never;
         post?: never;
         delete?: never;
@@ -830,6 +907,8 @@ export interface components {
             object: "estimate";
             /** @description in the order in which they would be asked */
             candidates: components["schemas"]["EstimatedCandidate"][];
+            /** @description null: there is money for it today */
+            spendCap: components["schemas"]["SpendCap"] | null;
             leftOut: components["schemas"]["LeftOut"][];
         };
         /**
@@ -1035,6 +1114,59 @@ export interface components {
             /** @constant */
             status: "ok";
             version: string;
+        };
+        /**
+         * HeldCall
+         * @description A paid call whose outcome is unknown. Money in micro-USD.
+         */
+        HeldCall: {
+            /** @description of the generation */
+            id: string;
+            /** @constant */
+            object: "held";
+            /** @description the app's own id, or ours if it gave none */
+            generationId: string;
+            tenant: string;
+            userId: string | null;
+            /**
+             * @description of the generation; one that has ended may still have such a call
+             * @enum {string}
+             */
+            status: "queued" | "processing" | "completed" | "failed" | "cancelled";
+            stage: string | null;
+            provider: string;
+            model: string | null;
+            /**
+             * Format: date-time
+             * @description when the call was made
+             * @example 2026-11-24T05:58:38.674Z
+             */
+            since: string;
+            /** @description its list price */
+            atStakeMicros: number;
+            /** @description what a callback named, still unconfirmed */
+            candidateOperation: string | null;
+            /** @description whether nothing more happens by itself */
+            waitsForPerson: boolean;
+            happened: string;
+            tried: string;
+            canStillCome: string;
+            /** @description until when something can come by itself */
+            until: string | null;
+            /** @description what happens after that (ON_UNKNOWN_SUBMIT) */
+            then: string;
+            whatToDo: string;
+        };
+        /**
+         * HeldList
+         * @description A page of them, the oldest first.
+         */
+        HeldList: {
+            /** @constant */
+            object: "list";
+            data: components["schemas"]["HeldCall"][];
+            hasMore: boolean;
+            nextCursor: string | null;
         };
         /**
          * HourProvider
@@ -1279,7 +1411,7 @@ export interface components {
             detail: string;
             instance: string;
             /** @enum {string} */
-            code: "body_too_large" | "callback_refused" | "commit_unknown" | "database_unavailable" | "forbidden" | "generation_id_conflict" | "gone" | "host_not_allowed" | "http_error" | "idempotency_conflict" | "internal_error" | "invalid_idempotency_key" | "invalid_json" | "invalid_parameter" | "invalid_request" | "method_not_allowed" | "not_ended" | "not_found" | "not_ready" | "not_redrivable" | "origin_not_allowed" | "overloaded" | "provider_not_configured" | "range_not_satisfiable" | "rate_limited" | "repay_needed" | "request_in_progress" | "spend_cap" | "storage_unavailable" | "too_many_watchers" | "unauthorized" | "unknown_provider" | "unsupported_media_type" | "unsupported_parameters" | "video_gone" | "webhook_not_allowed";
+            code: "body_too_large" | "callback_refused" | "commit_unknown" | "database_unavailable" | "forbidden" | "generation_id_conflict" | "gone" | "host_not_allowed" | "http_error" | "idempotency_conflict" | "internal_error" | "invalid_idempotency_key" | "invalid_json" | "invalid_parameter" | "invalid_request" | "method_not_allowed" | "not_ended" | "not_found" | "not_held" | "not_ready" | "not_redrivable" | "operation_taken" | "operation_unknown" | "origin_not_allowed" | "overloaded" | "provider_not_configured" | "provider_unreachable" | "range_not_satisfiable" | "rate_limited" | "repay_needed" | "request_in_progress" | "spend_cap" | "still_under_way" | "storage_unavailable" | "too_many_watchers" | "unauthorized" | "unknown_provider" | "unsupported_media_type" | "unsupported_parameters" | "video_gone" | "webhook_not_allowed";
             requestId: string | null;
             /** @description whether the same request may be taken later */
             retryable: boolean;
@@ -1328,6 +1460,8 @@ export interface components {
             oldestWaitingSeconds: number | null;
             /** @description generations whose paid call has an unknown outcome */
             held: number;
+            /** @description generations for which no cap on spending leaves room today: they start after midnight */
+            waitingForSpend: number;
             lanes?: components["schemas"]["Lane"][] | null;
             workers?: components["schemas"]["WorkerSeen"][] | null;
             lastHour?: components["schemas"]["LastHour"] | null;
@@ -1473,6 +1607,23 @@ export interface components {
             problem: components["schemas"]["ProblemBody"];
         };
         /**
+         * Resolve
+         * @description What became of a paid call: the provider has it as `operation`, surely never took it, or nobody will know.
+         */
+        Resolve: {
+            /** @enum {string} */
+            as: "accepted" | "not_taken" | "abandon";
+            operation?: string | null;
+        } & ({
+            /** @constant */
+            as: "accepted";
+            operation: string;
+        } | {
+            /** @enum {unknown} */
+            as: "not_taken" | "abandon";
+            operation?: null;
+        });
+        /**
          * Result
          * @description The video, once it is stored and verified.
          */
@@ -1549,6 +1700,74 @@ export interface components {
             lastImage?: components["schemas"]["ShownImage"] | null;
         };
         /**
+         * SpendCap
+         * @description Why a real request would be answered 402 `spend_cap` just now.
+         */
+        SpendCap: {
+            detail: string;
+            /** @enum {string} */
+            scope: "user" | "provider" | "service";
+            /** @description micro-USD */
+            limitMicros: number;
+            /** @description micro-USD */
+            leftMicros: number;
+            /** @description micro-USD */
+            estimatedCostMicros: number;
+            /**
+             * Format: date-time
+             * @example 2026-11-24T05:58:38.674Z
+             */
+            resetsAt: string;
+        };
+        /**
+         * Submission
+         * @description One possibly-paid call.
+         */
+        Submission: {
+            /** @constant */
+            object: "submission";
+            run: number;
+            provider: string;
+            model: string | null;
+            /** @enum {string} */
+            outcome: "intended" | "accepted" | "unknown" | "succeeded" | "failed" | "rejected" | "abandoned";
+            /** @enum {string} */
+            billed: "yes" | "no" | "unknown";
+            estimateMicros: number;
+            /** @description null while it is not known */
+            costMicros: number | null;
+            /** @description the provider's id of the work */
+            operation: string | null;
+            error: components["schemas"]["SubmissionError"] | null;
+            /**
+             * Format: date-time
+             * @example 2026-11-24T05:58:38.674Z
+             */
+            intendedAt: string;
+            answeredAt: string | null;
+            closedAt: string | null;
+        };
+        /**
+         * SubmissionError
+         * @description Why it was refused, failed, or is unclear.
+         */
+        SubmissionError: {
+            code: string;
+            message: string | null;
+        };
+        /**
+         * SubmissionList
+         * @description All possibly-paid calls of a generation, in whichever run, oldest first.
+         */
+        SubmissionList: {
+            /** @constant */
+            object: "list";
+            data: components["schemas"]["Submission"][];
+            /** @constant */
+            hasMore: false;
+            nextCursor: null;
+        };
+        /**
          * Timeline
          * @description What happened to a generation, oldest first, and how its webhooks fared.
          */
@@ -1611,6 +1830,74 @@ export interface components {
         TokenCreate: {
             /** @default 600 */
             expiresIn?: number;
+        };
+        /**
+         * Usage
+         * @description What was submitted in a span of time, and what it cost.
+         */
+        Usage: {
+            /** @constant */
+            object: "usage";
+            /** @enum {string} */
+            groupBy: "user" | "provider" | "model" | "day";
+            /**
+             * Format: date-time
+             * @example 2026-11-24T05:58:38.674Z
+             */
+            since: string;
+            /** @description null: until now */
+            until: string | null;
+            /** @description null: all of them */
+            tenant: string | null;
+            /** @description the dearest first; days: the latest first */
+            data: components["schemas"]["UsageRow"][];
+            total: components["schemas"]["UsageSum"];
+            /** @description whether there are more groups than `limit`; `total` has them all */
+            hasMore: boolean;
+        };
+        /**
+         * UsageRow
+         * @description The part of one user, provider, model or day.
+         */
+        UsageRow: {
+            submissions: number;
+            succeeded: number;
+            /** @description or refused, and what it cost is known */
+            failed: number;
+            /** @description under way */
+            open: number;
+            /** @description whether they were charged is not known */
+            unclear: number;
+            /** @description reported by the provider, else by the list */
+            costMicros: number;
+            /** @description list prices of what is under way or unclear */
+            openMicros: number;
+            /** @description both together */
+            totalMicros: number;
+            /** @description the user, provider, model or day (UTC); null: none was named */
+            group: string | null;
+            /** @description of a model */
+            provider: string | null;
+        };
+        /**
+         * UsageSum
+         * @description Possibly-paid calls, added up. `submissions` is the sum of the four that follow it.
+         */
+        UsageSum: {
+            submissions: number;
+            succeeded: number;
+            /** @description or refused, and what it cost is known */
+            failed: number;
+            /** @description under way */
+            open: number;
+            /** @description whether they were charged is not known */
+            unclear: number;
+            /** @description reported by the provider, else by the list */
+            costMicros: number;
+            /** @description list prices of what is under way or unclear */
+            openMicros: number;
+            /** @description both together */
+            totalMicros: number;
         };
         /**
          * WebhookData
@@ -2088,6 +2375,8 @@ export type GenerationList = components['schemas']['GenerationList'];
 export type GenerationOrBatch = components['schemas']['GenerationOrBatch'];
 export type GenerationRequest = components['schemas']['GenerationRequest'];
 export type Health = components['schemas']['Health'];
+export type HeldCall = components['schemas']['HeldCall'];
+export type HeldList = components['schemas']['HeldList'];
 export type HourProvider = components['schemas']['HourProvider'];
 export type HourTimes = components['schemas']['HourTimes'];
 export type HourWebhooks = components['schemas']['HourWebhooks'];
@@ -2113,6 +2402,7 @@ export type RedrivePlan = components['schemas']['RedrivePlan'];
 export type RedrivenCounts = components['schemas']['RedrivenCounts'];
 export type RedrivenGeneration = components['schemas']['RedrivenGeneration'];
 export type RefusedItem = components['schemas']['RefusedItem'];
+export type Resolve = components['schemas']['Resolve'];
 export type Result = components['schemas']['Result'];
 export type Resume = components['schemas']['Resume'];
 export type RetiredModel = components['schemas']['RetiredModel'];
@@ -2120,11 +2410,18 @@ export type ShownFallback = components['schemas']['ShownFallback'];
 export type ShownHold = components['schemas']['ShownHold'];
 export type ShownImage = components['schemas']['ShownImage'];
 export type ShownParameters = components['schemas']['ShownParameters'];
+export type SpendCap = components['schemas']['SpendCap'];
+export type Submission = components['schemas']['Submission'];
+export type SubmissionError = components['schemas']['SubmissionError'];
+export type SubmissionList = components['schemas']['SubmissionList'];
 export type Timeline = components['schemas']['Timeline'];
 export type TimelineDelivery = components['schemas']['TimelineDelivery'];
 export type TimelineLine = components['schemas']['TimelineLine'];
 export type Times = components['schemas']['Times'];
 export type TokenCreate = components['schemas']['TokenCreate'];
+export type Usage = components['schemas']['Usage'];
+export type UsageRow = components['schemas']['UsageRow'];
+export type UsageSum = components['schemas']['UsageSum'];
 export type WebhookData = components['schemas']['WebhookData'];
 export type WebhookEvent = components['schemas']['WebhookEvent'];
 export type WebhookInput = components['schemas']['WebhookInput'];
@@ -2971,6 +3268,140 @@ export interface operations {
             503: components["responses"]["limited-database_unavailable-overloaded"];
         };
     };
+    listHeld: {
+        parameters: {
+            query?: {
+                /** @description how many */
+                limit?: number;
+                /** @description `nextCursor` of the page before */
+                after?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page, the oldest first. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    /** @description the next page as `rel="next"`, if there is one */
+                    Link?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HeldList"];
+                };
+            };
+            400: components["responses"]["limited-invalid_parameter"];
+            401: components["responses"]["limited-unauthorized"];
+            403: components["responses"]["limited-host_not_allowed-origin_not_allowed-forbidden"];
+            429: components["responses"]["limited-rate_limited"];
+            500: components["responses"]["limited-internal_error"];
+            503: components["responses"]["limited-database_unavailable-overloaded"];
+        };
+    };
+    resolveGeneration: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description our id (`gen_...`) or the app's own `generationId` */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "as": "accepted",
+                 *       "operation": "req_8f14e45f"
+                 *     }
+                 */
+                "application/json": components["schemas"]["Resolve"];
+            };
+        };
+        responses: {
+            /** @description The generation as it is then. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Generation"];
+                };
+            };
+            400: components["responses"]["limited-invalid_parameter-invalid_json"];
+            401: components["responses"]["limited-unauthorized"];
+            403: components["responses"]["limited-host_not_allowed-origin_not_allowed-forbidden"];
+            404: components["responses"]["limited-not_found"];
+            /** @description `not_held`, `still_under_way`, `operation_taken` */
+            409: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"] & {
+                        /** @constant */
+                        status?: 409;
+                        /** @enum {unknown} */
+                        code?: "not_held" | "still_under_way" | "operation_taken";
+                    };
+                };
+            };
+            410: components["responses"]["limited-gone"];
+            413: components["responses"]["limited-body_too_large"];
+            415: components["responses"]["limited-unsupported_media_type"];
+            /** @description `operation_unknown`, `provider_not_configured`, `invalid_request` */
+            422: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"] & {
+                        /** @constant */
+                        status?: 422;
+                        /** @enum {unknown} */
+                        code?: "operation_unknown" | "provider_not_configured" | "invalid_request";
+                    };
+                };
+            };
+            429: components["responses"]["limited-rate_limited"];
+            500: components["responses"]["limited-internal_error"];
+            /** @description `database_unavailable`, `overloaded`, `provider_unreachable`, `commit_unknown` */
+            503: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    /** @description seconds to wait before asking again */
+                    "Retry-After": number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"] & {
+                        /** @constant */
+                        status?: 503;
+                        /** @enum {unknown} */
+                        code?: "database_unavailable" | "overloaded" | "provider_unreachable" | "commit_unknown";
+                    };
+                };
+            };
+        };
+    };
     getQueueStatus: {
         parameters: {
             query?: never;
@@ -3199,6 +3630,80 @@ export interface operations {
             400: components["responses"]["limited-invalid_parameter"];
             401: components["responses"]["limited-unauthorized"];
             403: components["responses"]["limited-host_not_allowed-origin_not_allowed-forbidden"];
+            429: components["responses"]["limited-rate_limited"];
+            500: components["responses"]["limited-internal_error"];
+            503: components["responses"]["limited-database_unavailable-overloaded"];
+        };
+    };
+    getUsage: {
+        parameters: {
+            query?: {
+                /** @description what it is added up by */
+                groupBy?: "user" | "provider" | "model" | "day";
+                /** @description submitted at or after this */
+                since?: string;
+                /** @description submitted before this */
+                until?: string;
+                /** @description of this tenant */
+                tenant?: string;
+                /** @description how many groups */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The dearest groups, and the sum of all. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Usage"];
+                };
+            };
+            400: components["responses"]["limited-invalid_parameter"];
+            401: components["responses"]["limited-unauthorized"];
+            403: components["responses"]["limited-host_not_allowed-origin_not_allowed-forbidden"];
+            429: components["responses"]["limited-rate_limited"];
+            500: components["responses"]["limited-internal_error"];
+            503: components["responses"]["limited-database_unavailable-overloaded"];
+        };
+    };
+    listSubmissions: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description our id (`gen_...`) or the app's own `generationId` */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Every possibly-paid call, in whichever run, oldest first. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SubmissionList"];
+                };
+            };
+            400: components["responses"]["limited-invalid_parameter"];
+            401: components["responses"]["limited-unauthorized"];
+            403: components["responses"]["limited-host_not_allowed-origin_not_allowed-forbidden"];
+            404: components["responses"]["limited-not_found"];
+            410: components["responses"]["limited-gone"];
             429: components["responses"]["limited-rate_limited"];
             500: components["responses"]["limited-internal_error"];
             503: components["responses"]["limited-database_unavailable-overloaded"];
@@ -3448,7 +3953,7 @@ export interface operations {
             header?: never;
             path: {
                 /** @description the problem's `code` */
-                code: "unauthorized" | "host_not_allowed" | "origin_not_allowed" | "forbidden" | "rate_limited" | "not_found" | "method_not_allowed" | "invalid_json" | "invalid_request" | "unsupported_parameters" | "unknown_provider" | "provider_not_configured" | "webhook_not_allowed" | "body_too_large" | "unsupported_media_type" | "idempotency_conflict" | "generation_id_conflict" | "request_in_progress" | "invalid_idempotency_key" | "invalid_parameter" | "gone" | "not_ended" | "not_redrivable" | "repay_needed" | "spend_cap" | "not_ready" | "video_gone" | "range_not_satisfiable" | "storage_unavailable" | "overloaded" | "too_many_watchers" | "database_unavailable" | "commit_unknown" | "callback_refused" | "internal_error" | "http_error";
+                code: "unauthorized" | "host_not_allowed" | "origin_not_allowed" | "forbidden" | "rate_limited" | "not_found" | "method_not_allowed" | "invalid_json" | "invalid_request" | "unsupported_parameters" | "unknown_provider" | "provider_not_configured" | "webhook_not_allowed" | "body_too_large" | "unsupported_media_type" | "idempotency_conflict" | "generation_id_conflict" | "request_in_progress" | "invalid_idempotency_key" | "invalid_parameter" | "gone" | "not_ended" | "not_redrivable" | "repay_needed" | "not_held" | "still_under_way" | "operation_unknown" | "operation_taken" | "provider_unreachable" | "spend_cap" | "not_ready" | "video_gone" | "range_not_satisfiable" | "storage_unavailable" | "overloaded" | "too_many_watchers" | "database_unavailable" | "commit_unknown" | "callback_refused" | "internal_error" | "http_error";
             };
             cookie?: never;
         };
