@@ -11,6 +11,7 @@ import random
 from collections import Counter
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.everyone import REAL, at_the_mock
@@ -73,6 +74,7 @@ async def test_a_thousand_generations_end_with_two_ledgers_that_agree(tmp_path):
         assert await left(house) == Counter()
         assert await disagreements(house) == {}
         assert await doubled(house) == []
+        print("\n" + await summary(house))
 
 
 async def settled(house: House) -> None:
@@ -100,8 +102,12 @@ async def resolve_all(house: House) -> None:
 
 async def resolve(house: House, row: dict[str, Any]) -> None:
     entries = await account(house, row["prompt"])
-    word = {"as": "accepted", "operation": entries[0]["id"]} if entries else {"as": "abandon"}
-    answer = await house.api.post(f"/api/generations/{row['id']}/resolve", json=word)
+    word = {"as": "accepted", "operation": entries[0]["id"]} if entries else {"as": "not_taken"}
+
+    async def say() -> httpx.Response:
+        return await house.api.post(f"/api/generations/{row['id']}/resolve", json=word)
+
+    answer = await eventually(say, lambda answer: answer.status_code != 409, 60)
     assert answer.status_code in {200, 202}, answer.text
 
 
@@ -111,20 +117,29 @@ async def account(house: House, prompt: str) -> list[dict[str, Any]]:
     return [entry for entry in found if entry["prompt"] == prompt]
 
 
-async def disagreements(house: House) -> dict[str, tuple[int, int]]:
-    """Providers for which the two ledgers differ, with what each says in micro-USD: theirs, and ours."""
+async def disagreements(house: House) -> dict[str, tuple[int, int, int]]:
+    """Prompts for which the two ledgers differ, in micro-USD: theirs, what ours knows, and what ours calls unclear.
+
+    Not every provider says whether a failure is charged: what ours calls unclear is charged whole or not at all.
+    """
     entries = (await house.provider.get("/ledger", params={"limit": str(3 * GENERATIONS)})).json()["entries"]
     theirs: Counter[str] = Counter()
     for entry in entries:
-        theirs[entry["dialect"]] += entry["charged_micros"] - entry["refunded_micros"]
-    rows = await house.plant.db.read(
-        lambda tx: tx.all(
-            "SELECT provider, sum(coalesce(cost_micros, estimate_micros)) AS micros FROM submission"
-            " WHERE billed <> 'no' AND outcome <> 'abandoned' GROUP BY provider"
-        )
-    )
-    ours = Counter({row["provider"]: int(row["micros"]) for row in rows})
-    return {name: (theirs[name], ours[name]) for name in REAL if theirs[name] // 10_000 != ours[name] // 10_000}
+        theirs[entry["prompt"]] += entry["charged_micros"] - entry["refunded_micros"]
+    rows = await house.plant.db.read(lambda tx: tx.all(_OURS))
+    assert len(rows) == GENERATIONS
+    return {
+        row["prompt"]: (theirs[row["prompt"]], row["known"], row["unclear"])
+        for row in rows
+        if theirs[row["prompt"]] - row["known"] not in {0, row["unclear"]}
+    }
+
+
+_OURS = """
+SELECT g.prompt,
+  coalesce(sum(CASE WHEN s.billed = 'yes' THEN s.cost_micros END), 0) AS known,
+  coalesce(sum(CASE WHEN s.billed = 'unknown' THEN coalesce(s.cost_micros, s.estimate_micros) END), 0) AS unclear
+FROM generation g LEFT JOIN submission s ON s.generation_id = g.id GROUP BY g.id, g.prompt"""
 
 
 async def doubled(house: House) -> list[str]:
@@ -132,3 +147,13 @@ async def doubled(house: House) -> list[str]:
     entries = (await house.provider.get("/ledger", params={"limit": str(3 * GENERATIONS)})).json()["entries"]
     charged = Counter(entry["prompt"] for entry in entries if entry["charged_micros"] > entry["refunded_micros"])
     return [prompt for prompt, times in charged.items() if times > 1]
+
+
+async def summary(house: House) -> str:
+    """What came of them, for people."""
+    ended = await house.plant.db.read(
+        lambda tx: tx.all("SELECT status, error_code, count(*) AS n FROM generation GROUP BY 1, 2 ORDER BY 3 DESC")
+    )
+    usage = (await house.api.get("/api/usage", params={"groupBy": "provider"})).json()
+    lines = [f"{row['n']:5} {row['status']} {row['error_code'] or ''}" for row in ended]
+    return "\n".join([*lines, *(str(row) for row in usage["data"])])
