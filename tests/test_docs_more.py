@@ -40,7 +40,10 @@ REHEARSED = "Backup and restore"
 REFUSED = '"promt"'
 """A command whose request is to be refused."""
 
-WITH_COMMANDS = [path for path in DOCS if blocks(path, "sh")]
+ELSEWHERE = "providers.md"
+"""Its commands start a service each, and are run by tests/test_docs_providers.py."""
+
+WITH_COMMANDS = [path for path in DOCS if blocks(path, "sh") and path.name != ELSEWHERE]
 documents = pytest.mark.parametrize("path", DOCS, ids=[path.name for path in DOCS])
 
 
@@ -275,8 +278,20 @@ def test_the_pictures_know_every_status() -> None:
 
 
 TOKEN = "sub_1"
+GENERATION = dict.fromkeys(("user_id", "model")) | {"id": "gen_1", "tenant_id": "default", "run": 1, "provider": "mock"}
 ERROR = ProviderError(ErrorCode.TRANSIENT, "x")
+def second(tx: Tx) -> None:
+    """The answer comes after all, beside a later call."""
+    row = tx.one("SELECT * FROM submission")
+    if row["outcome"] in {"rejected", "abandoned"}:
+        ledger.intend(tx, GENERATION, token="sub_2", estimate_micros=1, recovery=Recovery())
+        ledger.accept(tx, TOKEN, Operation("op-1", {}))
+        ledger.close_second(tx, TOKEN, "op-1", ERROR)
+        tx.run("DELETE FROM submission WHERE token <> :token", {"token": TOKEN})
+
+
 DEEDS = {
+    "second": second,
     "accept": lambda tx: ledger.accept(tx, TOKEN, Operation("op-1", {})),
     "reject": lambda tx: ledger.reject(tx, TOKEN, ERROR),
     "unknown": lambda tx: ledger.mark_unknown(tx, TOKEN, ERROR, answered=True),
@@ -317,8 +332,7 @@ async def explored(db: Database) -> set[tuple[str, str]]:
 
 def outcome(tx: Tx, way: list[str]) -> str:
     tx.run("DELETE FROM submission")
-    row = {"id": "gen_1", "tenant_id": "default", "run": 1, "provider": "mock", "model": None}
-    ledger.intend(tx, row, token=TOKEN, estimate_micros=1, recovery=Recovery())
+    ledger.intend(tx, GENERATION, token=TOKEN, estimate_micros=1, recovery=Recovery())
     for deed in way:
         DEEDS[deed](tx)
     return str(tx.value("SELECT outcome FROM submission"))

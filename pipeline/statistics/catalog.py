@@ -59,6 +59,7 @@ CLOSED = _counter("submissions_closed", "Possibly-paid calls that were settled."
 ESTIMATED = _counter("estimated_cost_usd", "List price in US dollars of calls that were intended.", "provider")
 COST = _counter("cost_usd", "Settled cost in US dollars; without a reported one the estimate.", "provider", "billed")
 UNCLEAR = _counter("unclear_cost_usd", "List price in US dollars of calls whose charge stayed unknown.", "provider")
+SECOND = _counter("second_operations", "Operations that a provider took beside the one that was meant.", "provider")
 UNRECORDED = _counter("money_unrecorded", "Tries to write a provider's answer that failed; it is tried again.")
 
 STORED = _counter("stored_bytes", "Bytes of videos that were stored.")
@@ -104,7 +105,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
         Rule(LATE, "late_ms", MS),
         Rule(RETRIES, when={"decision": {"Retry"}}),
         Rule(RESCUES, when={"rescued": {"True"}}),
-        Rule(STORED, "bytes", when={"step": {"store"}}),
+        Rule(STORED, "bytes", when={"step": {"store", "late"}}),
         _phase(STORE_TIME, "download", "download_ms"),
         _phase(STORE_TIME, "verify", "verify_ms"),
         _phase(STORE_TIME, "upload", "upload_ms"),
@@ -135,6 +136,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
         Rule(COST, "charged_micros", MICRO),
         Rule(UNCLEAR, "estimate_micros", MICRO, when={"billed": {"unknown"}}),
     ),
+    "submission.second": (Rule(SECOND),),
     "money.unrecorded": (Rule(UNRECORDED),),
     "webhook.disabled": (Rule(DISABLED),),
 }
