@@ -14,7 +14,7 @@ from pipeline.lifecycle import Advance, Cancel, Complete, DeadLetter, Fault, Hol
 from pipeline.spending import Bound, Caps, Money, Purse, Shortage, sums, unaffordable
 from pipeline.spending.caps import DAY_MS
 from providers.base import Operation
-from tests.pipeline.engines import Place, Time
+from tests.pipeline.engines import Place, Time, transaction
 from tests.pipeline.spending_help import (
     AGAIN,
     BUSY,
@@ -351,6 +351,23 @@ async def test_no_interleaving_breaks_a_cap_and_nothing_stays_set_aside(place: P
     await watching
     assert await reserved(db) == 0
     assert (await spent(db, purse(**limits)))["a"] > 0
+
+
+async def test_two_processes_do_not_give_out_the_same_money(postgres_place: Place) -> None:
+    """One has admitted and not yet committed; the other, in another lane, waits for it before it counts."""
+    db, caps = postgres_place.open(), purse(service="1")
+    await arrive(db, 0.6, provider="b")
+    bounds = admission.Bounds(9)
+    with transaction(db) as first:
+        assert admission.admit(first, limit=9, bounds=bounds, purse=caps) == 1
+        await arrive(db, 0.6, provider="a")
+        second = asyncio.create_task(
+            db.write(lambda tx: admission.admit(tx, limit=9, bounds=bounds, purse=purse(service="1")))
+        )
+        await asyncio.wait({second}, timeout=0.3)
+        assert not second.done()
+    assert await second == 0
+    assert await reserved(db) == 0.6
 
 
 async def _turn(db: Database, caps: Purse, luck: random.Random, worker: str) -> bool:
