@@ -1,6 +1,6 @@
 # `make help` lists what can be done. Only git, make and Python 3.11 or newer are needed.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lock clean
+.PHONY: help demo test matrix check format lock clean
 
 PROMPT ?= a red fox in the snow
 RUN := .venv/bin/python -m
@@ -14,6 +14,9 @@ demo: .venv/.runtime  ## Generate one video on this machine and show its verifie
 
 test: .venv/.dev  ## Run the tests
 	$(RUN) pytest -n auto $(TESTS)
+
+matrix: .venv/.dev  ## Show every provider under every fault of a paid call, and what was charged (docs/providers.md)
+	@$(RUN) tests.matrix
 
 check: .venv/.dev  ## Lint, types and import rules
 	$(RUN) ruff check .

@@ -181,6 +181,18 @@ def test_the_settings_for_the_mock_are_complete(tmp_path: Path) -> None:
     }
 
 
+def test_places_inside_documents_are_there() -> None:
+    for target, place in re.findall(r"\]\(([\w./-]*)#([\w-]+)\)", TEXT):
+        text = (DOCUMENT.parent / target).read_text() if target else TEXT
+        headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+        assert place in {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}, place
+
+
+def test_make_matrix_is_the_fault_matrix() -> None:
+    done = subprocess.run(["make", "-n", "matrix"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == ".venv/bin/python -m tests.matrix"
+
+
 # --- the tables ------------------------------------------------------------------------------------------------------
 
 
