@@ -141,6 +141,7 @@ def test_a_table_of_nothing_much():
 def test_an_estimate_from_history_says_so():
     expected = {"p50": 61.0, "p90": 300.0, "samples": 42, "basis": "history"}
     candidate = {"provider": "fal", "model": None, "parameters": {}, "estimatedCostMicros": 12, "warnings": ["careful"]}
-    text = estimate_table({"candidates": [candidate | {"expectedSeconds": expected}], "leftOut": []})
+    found = {"candidates": [candidate | {"expectedSeconds": expected}], "leftOut": [], "spendCap": None}
+    text = estimate_table(found)
     assert "the last 42" in text
     assert text.endswith("warning: careful")

@@ -193,7 +193,14 @@ async def test_money_is_known_as_long_as_its_generation_and_while_it_is_open(yar
     known = await yard.ended("failed")
 
     def pay(tx: Tx, generation_id: str, *, close: bool) -> None:
-        row = {"id": generation_id, "tenant_id": "default", "run": 1, "provider": "mock", "model": None}
+        row = {
+            "id": generation_id,
+            "tenant_id": "default",
+            "user_id": None,
+            "run": 1,
+            "provider": "mock",
+            "model": None,
+        }
         token = new_id("sub", tx.now)
         ledger.intend(tx, row, token=token, estimate_micros=5, recovery=Recovery())
         if close:
