@@ -43,7 +43,10 @@ DEFAULT = TERMINAL
 OPT_IN = frozenset(EventType) - DEFAULT
 """Sent only to those who name them."""
 
-_ESSENTIAL = ("id", "object", "generationId", "jobId", "userId", "status", "stage", "result", "error", "links")
+_ESSENTIAL = (
+    *("id", "object", "generationId", "jobId", "userId", "status", "stage", "billed", "held"),
+    *("result", "error", "links"),
+)
 
 
 class EventTooLarge(ValueError):

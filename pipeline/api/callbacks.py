@@ -63,5 +63,6 @@ def _keep(tx: Tx, ring_id: str, provider: str, token: str, ring: Callback) -> bo
         if ring.operation_id is not None and is_news(submission, ring.operation_id):
             ledger.add_candidate(tx, token, ring.operation_id)
             queue.look_again(tx, submission["generation_id"])
-        queue.wake(tx, JobKind.GENERATION, submission["generation_id"])
+        else:
+            queue.wake(tx, JobKind.GENERATION, submission["generation_id"])
     return True
