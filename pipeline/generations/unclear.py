@@ -22,7 +22,8 @@ def unclear(tx: Tx, tenant: str | None, *, limit: int, after: Place | None = Non
     say. Tokens are left out."""
     where, values = "", {"limit": limit, "kind": JobKind.GENERATION}
     if tenant is not None:
-        where, values = where + " AND s.tenant_id = :tenant", values | {"tenant": tenant}
+        # not by the tenant's index: what is unclear is little, what a tenant has submitted is much
+        where, values = where + " AND coalesce(s.tenant_id, '') = :tenant", values | {"tenant": tenant}
     if after is not None:
         where += " AND (s.intended_at, s.generation_id) > (:at, :id)"
         values |= {"at": after[0], "id": after[1]}

@@ -19,6 +19,7 @@ from sqlmodel import SQLModel
 from pipeline import admission, queue
 from pipeline.db import Database, SchemaBehind, Tx
 from pipeline.db.migrate import current, head, migrate, require_head
+from pipeline.generations.unclear import unclear
 from pipeline.lifecycle import JobKind, Step
 from tests.pipeline.engines import Place, PostgresServer, SqlitePlaces
 from tests.pipeline.test_writer import run_script
@@ -225,6 +226,19 @@ def test_no_hot_statement_reads_what_is_finished(
     assert indexes <= used <= indexes | {"job_pending", "job_processing", "job_waiting"}, of_job
     whole = [plan for plan in of_job if plan.startswith("SCAN") and "INDEX" not in plan]
     assert whole == [], f"{name} reads the whole table"
+
+
+def test_what_is_held_is_found_by_its_index(crowded: Database) -> None:
+    for tenant, after in ((None, None), ("acme", (1, "gen_1"))):
+        Explained.plans.clear()
+
+        def ask(tx: Tx, tenant: str | None = tenant, after: tuple[int, str] | None = after) -> object:
+            return unclear(Explained(tx.connection, tx.now, postgres=False), tenant, limit=21, after=after)
+
+        crowded.read_now(ask)
+        (of_submission,) = [plan for plan in Explained.plans if re.match(r"(SCAN|SEARCH) s\b", plan)]
+        assert "submission_unknown" in of_submission
+        assert not [plan for plan in Explained.plans if plan.startswith("SCAN") and "INDEX" not in plan]
 
 
 def look(tx: Tx) -> float:
