@@ -347,7 +347,7 @@ async def test_the_rate_is_exact_however_many_processes_ask(place: Place) -> Non
     async def work(db: Database, name: str) -> None:
         for number in range(60):
             await admit(db, bounds, limit=3)
-            for held in await claim(db, name, step=Step.SUBMIT, limit=2):
+            for held in await claim(db, name, step=Step.SUBMIT, limit=2, lease=10_000.0):
                 await turn(db, held, number)
             if name == "w0" and number % 10 == 9:
                 place.time.passes(25)
