@@ -236,8 +236,8 @@ class Job(SQLModel, table=True):
 class Lane(SQLModel, table=True):
     """A road to one provider or endpoint: how many may be under way, and whether it is closed for now.
 
-    `probing` counts how often in a row the provider itself had it closed: while it is not 0, one submission is made at a
-    time, until one is answered well.
+    `probing` counts how often in a row the provider itself had it closed: while it is not 0, one submission is made
+    at a time, until one is answered well.
     """
 
     __tablename__ = "lane"

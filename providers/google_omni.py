@@ -14,7 +14,6 @@ although a URI was asked for stands in the documentation of mid-2026, and was no
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
@@ -42,7 +41,7 @@ from providers.google_omni_wire import INLINE, RESERVED, build_body, read_event,
 from providers.google_wire import read_error
 from providers.options import address, only, required
 from providers.wire import Answer, Call, Clients, KeySet, call_json, download, open_inline, submit_once
-from providers.wire.signatures import header, require_fresh, standard_secret, verify_rs256, verify_standard
+from providers.wire.signatures import has_crypto, header, require_fresh, standard_secret, verify_rs256, verify_standard
 
 NAME = "google_omni"
 DEFAULT_URL = "https://generativelanguage.googleapis.com"
@@ -87,7 +86,7 @@ class GoogleOmni:
         self._headers = {"x-goog-api-key": api_key}
         self._keys = KeySet(clients.calls, f"{self._origin}/.well-known/jwks.json")
         self._secret = standard_secret(webhook_secret) if webhook_secret else None
-        self._rings = importlib.util.find_spec("jwt") is not None
+        self._rings = has_crypto()
         self.capabilities = Capabilities(
             catalogue=load_catalogue(NAME),
             cancel=True,

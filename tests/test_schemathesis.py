@@ -27,8 +27,8 @@ CHECKS = 14
 """All that this version of schemathesis has."""
 
 UNREACHED = {"POST /callbacks/{provider}/{token}", "GET /openapi.json", "POST /api/generations/{id}/resolve"}
-"""A provider's address is sealed, so that nobody can guess one; the document is read by schemathesis itself; and no paid
-call goes wrong here."""
+"""A provider's address is sealed, so that nobody can guess one; the document is read by schemathesis itself; and no
+paid call goes wrong here."""
 
 
 @contextmanager

@@ -31,24 +31,34 @@ async def callback(request: Request) -> Response:
     provider = service.providers.get(name)
     if provider is None:
         raise Problem(404, "not_found", f"there is no provider {name!r}")
+    if token is None:
+        raise _never_handed_out(name)
     ring = await _ring(provider, request.headers, await read_body(request, MAX_CALLBACK), service.clock.now())
     ring_id = new_id("cbk", service.clock.now_ms(), service.random)
-    if token is None or not await service.db.write(lambda tx: _keep(tx, ring_id, name, token, ring)):
-        emit("callback.refused", level=logging.WARNING, provider=name, reason="unknown token")
-        raise Problem(404, "not_found", "this callback address was never handed out")
+    if not await service.db.write(lambda tx: _keep(tx, ring_id, name, token, ring)):
+        raise _never_handed_out(name)
     emit("callback.received", provider=name, operation=ring.operation_id, event_id=ring.event_id)
     service.wake()
     return JSONResponse({"status": "ok"})
 
 
+def _never_handed_out(provider: str) -> Problem:
+    emit("callback.refused", level=logging.WARNING, provider=provider, reason="unknown token")
+    return Problem(404, "not_found", "this callback address was never handed out")
+
+
 async def _ring(provider: Provider, headers: Mapping[str, str], raw: bytes, now: float) -> Callback:
-    """The callback as the adapter reads it. Raises Problem 400."""
+    """The callback as the adapter reads it. Raises Problem 400, or 503 where it cannot be verified just now."""
     try:
         ring = await provider.read_callback(headers, raw, now)
         if not all(_ID.fullmatch(given) for given in (ring.event_id, ring.operation_id) if given is not None):
             raise ProviderError(ErrorCode.INVALID_REQUEST, "the callback's id cannot be kept")
     except ProviderError as error:
         emit("callback.refused", level=logging.WARNING, provider=provider.name, reason=error.message)
+        if error.code is ErrorCode.TRANSIENT:
+            raise Problem(
+                503, "callback_unverified", error.message, headers={"Retry-After": "60"}, retryable=True
+            ) from None
         raise Problem(400, "callback_refused", error.message) from None
     return ring
 

@@ -60,6 +60,7 @@ TITLES: dict[str, str] = {
     "database_unavailable": "The database cannot be reached",
     "commit_unknown": "The answer of the database was lost",
     "callback_refused": "The callback is not what the provider sends",
+    "callback_unverified": "The callback cannot be verified just now",
     "internal_error": "Something went wrong here",
     "http_error": "The request cannot be answered",
 }

@@ -191,7 +191,8 @@ def _facts(generation: Json) -> Iterator[str]:
         progress = generation.get("progress")
         yield f"  stage         {generation['stage']}" + ("" if progress is None else f", {progress} %")
     if generation.get("eta"):
-        yield f"  ready         about {generation['eta']['p50'][11:19]}, nine of ten by {generation['eta']['p90'][11:19]}"
+        soon, late = (generation["eta"][name][11:19] for name in ("p50", "p90"))
+        yield f"  ready         about {soon}, nine of ten by {late}"
     if generation.get("cancelRequested") and not generation.get("completedAt"):
         yield "  cancel        was asked for"
     if generation.get("billed"):

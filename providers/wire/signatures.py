@@ -10,6 +10,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,11 @@ TOLERANCE = 300.0
 """Seconds by which a callback's time may differ from ours, as Standard Webhooks, fal, Gemini and OpenRouter have it."""
 
 MISSING_CRYPTO = 'this callback can be verified with the extra `crypto` only: pip install "PyJWT[crypto]"'
+
+
+def has_crypto() -> bool:
+    """Whether signatures by public keys can be verified here, with the extra `crypto`."""
+    return importlib.util.find_spec("jwt") is not None and importlib.util.find_spec("cryptography") is not None
 
 
 def header(headers: Mapping[str, str], name: str) -> str:

@@ -44,6 +44,7 @@ STATUS: dict[str, int] = {
     "database_unavailable": 503,
     "commit_unknown": 503,
     "callback_refused": 400,
+    "callback_unverified": 503,
     "internal_error": 500,
 }
 """The status of every problem that an operation may answer with."""

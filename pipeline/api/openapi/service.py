@@ -71,6 +71,7 @@ CALLBACK = Operation(
     problems=(
         "not_found",
         "callback_refused",
+        "callback_unverified",
         "body_too_large",
         "database_unavailable",
         "overloaded",

@@ -7,7 +7,7 @@ import pytest
 from pipeline import ledger
 from pipeline.keys import Signer
 from providers.base import Recovery
-from tests.house import House
+from tests.house import House, open_house
 
 pytestmark = pytest.mark.anyio
 
@@ -143,3 +143,14 @@ async def test_the_token_is_not_logged(house, name, caplog):
         await ring(house, token, {"event_id": f"{token}.ended", "id": "op_1"})
     lines = [record.fields for record in caplog.records if record.getMessage() == "request.done"]
     assert [line["path"] for line in lines] == ["/callbacks/mock/..."]
+
+
+async def test_a_callback_that_cannot_be_verified_just_now_is_to_be_sent_again(tmp_path):
+    settings = {"fal_api_key": "k:s", "fal_url": "http://127.0.0.1:9/fal", "fal_jwks_url": "http://127.0.0.1:9/keys"}
+    async with open_house(tmp_path, work=False, **settings) as house:
+        sealed = house.plant.callbacks.seal("sub_1")
+        headers = {"x-fal-webhook-request-id": "r", "x-fal-webhook-user-id": "u", "x-fal-webhook-signature": "00" * 64}
+        headers["x-fal-webhook-timestamp"] = str(int(house.plant.clock.now()))
+        response = await house.api.post(f"/callbacks/fal/{sealed}", content=b"{}", headers=headers)
+    assert (response.status_code, response.json()["code"]) == (503, "callback_unverified")
+    assert response.headers["retry-after"] == "60"
