@@ -67,3 +67,11 @@ def test_a_call_says_what_it_cost_or_may_have():
         "  12:00:00.000  fal, m  rejected  not charged  op_1  submit_unknown",
     ]
     assert calls_text([]) == ["  none yet"]
+
+
+def test_a_cap_is_told_at_once_with_what_to_do(tmp_path):
+    with neighbour(tmp_path / "capped", spend_per_user_day="0.1") as place:
+        result = place.run("submit", "a fox")
+    assert result.exit_code == 2
+    assert "SPEND_PER_USER_DAY" in result.stderr
+    assert "what to do: try again after midnight UTC" in result.stderr

@@ -23,7 +23,10 @@ def refusal(
 
 
 def spend_cap(shortage: Shortage, now_ms: int) -> Problem:
-    """What is short, how much is left, and when there is money again."""
+    """What is short, how much is left, and when there is money again.
+
+    Not `retryable`: clients that repeat such a request by themselves would do so for hours.
+    """
     members = {
         "scope": shortage.bound,
         "limitMicros": shortage.limit_micros,
@@ -33,4 +36,4 @@ def spend_cap(shortage: Shortage, now_ms: int) -> Problem:
     }
     seconds = -(-(shortage.resets_at - now_ms) // 1000)
     headers = {"Retry-After": str(max(1, seconds))}
-    return Problem(402, "spend_cap", str(shortage), headers=headers, retryable=True, members=members)
+    return Problem(402, "spend_cap", str(shortage), headers=headers, members=members)

@@ -65,7 +65,7 @@ async def test_beyond_the_cap_a_request_is_told_what_is_left_and_when_to_come_ba
         await generated(hand)
     answer = await ask(hand, userId="ann")
     problem = answer.json()
-    assert (answer.status_code, problem["code"], problem["retryable"]) == (402, "spend_cap", True)
+    assert (answer.status_code, problem["code"], problem["retryable"]) == (402, "spend_cap", False)
     assert (problem["scope"], problem["limitMicros"], problem["leftMicros"]) == ("user", 1_000_000, 200_000)
     assert problem["estimatedCostMicros"] == PRICE
     assert problem["resetsAt"].endswith("T00:00:00.000Z")
