@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pipeline.db import Row, Tx
 from pipeline.ids import border
 from pipeline.lifecycle import SubmissionOutcome
+from pipeline.spending.caps import DAY_MS
 from providers.base import ErrorCode, Operation, ProviderError, Recovery
 
 MAX_TOKEN = 200
@@ -327,8 +328,10 @@ _OLD = (
 
 def prune(tx: Tx, *, before: int, limit: int, dry: bool = False) -> int:
     """Delete submissions that were closed before a time, or count them all; never those of a generation that is still
-    known, by which a redrive sees what was paid, and never open ones.
+    known, by which a redrive sees what was paid, never open ones, and never those of today, which count against its
+    caps.
     """
+    before = min(before, tx.now - tx.now % DAY_MS)
     values = {"border": border("sub", before), "before": before, "limit": limit}
     if dry:
         return int(tx.value(f"SELECT count(*) FROM submission WHERE {_OLD}", values))
