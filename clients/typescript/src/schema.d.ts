@@ -1411,7 +1411,7 @@ export interface components {
             detail: string;
             instance: string;
             /** @enum {string} */
-            code: "body_too_large" | "callback_refused" | "commit_unknown" | "database_unavailable" | "forbidden" | "generation_id_conflict" | "gone" | "host_not_allowed" | "http_error" | "idempotency_conflict" | "internal_error" | "invalid_idempotency_key" | "invalid_json" | "invalid_parameter" | "invalid_request" | "method_not_allowed" | "not_ended" | "not_found" | "not_held" | "not_ready" | "not_redrivable" | "operation_taken" | "operation_unknown" | "origin_not_allowed" | "overloaded" | "provider_not_configured" | "provider_unreachable" | "range_not_satisfiable" | "rate_limited" | "repay_needed" | "request_in_progress" | "spend_cap" | "still_under_way" | "storage_unavailable" | "too_many_watchers" | "unauthorized" | "unknown_provider" | "unsupported_media_type" | "unsupported_parameters" | "video_gone" | "webhook_not_allowed";
+            code: "body_too_large" | "callback_refused" | "callback_unverified" | "commit_unknown" | "database_unavailable" | "forbidden" | "generation_id_conflict" | "gone" | "host_not_allowed" | "http_error" | "idempotency_conflict" | "internal_error" | "invalid_idempotency_key" | "invalid_json" | "invalid_parameter" | "invalid_request" | "method_not_allowed" | "not_ended" | "not_found" | "not_held" | "not_ready" | "not_redrivable" | "operation_taken" | "operation_unknown" | "origin_not_allowed" | "overloaded" | "provider_not_configured" | "provider_unreachable" | "range_not_satisfiable" | "rate_limited" | "repay_needed" | "request_in_progress" | "spend_cap" | "still_under_way" | "storage_unavailable" | "too_many_watchers" | "unauthorized" | "unknown_provider" | "unsupported_media_type" | "unsupported_parameters" | "video_gone" | "webhook_not_allowed";
             requestId: string | null;
             /** @description whether the same request may be taken later */
             retryable: boolean;
@@ -3953,7 +3953,7 @@ export interface operations {
             header?: never;
             path: {
                 /** @description the problem's `code` */
-                code: "unauthorized" | "host_not_allowed" | "origin_not_allowed" | "forbidden" | "rate_limited" | "not_found" | "method_not_allowed" | "invalid_json" | "invalid_request" | "unsupported_parameters" | "unknown_provider" | "provider_not_configured" | "webhook_not_allowed" | "body_too_large" | "unsupported_media_type" | "idempotency_conflict" | "generation_id_conflict" | "request_in_progress" | "invalid_idempotency_key" | "invalid_parameter" | "gone" | "not_ended" | "not_redrivable" | "repay_needed" | "not_held" | "still_under_way" | "operation_unknown" | "operation_taken" | "provider_unreachable" | "spend_cap" | "not_ready" | "video_gone" | "range_not_satisfiable" | "storage_unavailable" | "overloaded" | "too_many_watchers" | "database_unavailable" | "commit_unknown" | "callback_refused" | "internal_error" | "http_error";
+                code: "unauthorized" | "host_not_allowed" | "origin_not_allowed" | "forbidden" | "rate_limited" | "not_found" | "method_not_allowed" | "invalid_json" | "invalid_request" | "unsupported_parameters" | "unknown_provider" | "provider_not_configured" | "webhook_not_allowed" | "body_too_large" | "unsupported_media_type" | "idempotency_conflict" | "generation_id_conflict" | "request_in_progress" | "invalid_idempotency_key" | "invalid_parameter" | "gone" | "not_ended" | "not_redrivable" | "repay_needed" | "not_held" | "still_under_way" | "operation_unknown" | "operation_taken" | "provider_unreachable" | "spend_cap" | "not_ready" | "video_gone" | "range_not_satisfiable" | "storage_unavailable" | "overloaded" | "too_many_watchers" | "database_unavailable" | "commit_unknown" | "callback_refused" | "callback_unverified" | "internal_error" | "http_error";
             };
             cookie?: never;
         };
@@ -4036,7 +4036,7 @@ export interface operations {
                 };
             };
             500: components["responses"]["internal_error"];
-            /** @description `database_unavailable`, `overloaded`, `commit_unknown` */
+            /** @description `callback_unverified`, `database_unavailable`, `overloaded`, `commit_unknown` */
             503: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -4049,7 +4049,7 @@ export interface operations {
                         /** @constant */
                         status?: 503;
                         /** @enum {unknown} */
-                        code?: "database_unavailable" | "overloaded" | "commit_unknown";
+                        code?: "callback_unverified" | "database_unavailable" | "overloaded" | "commit_unknown";
                     };
                 };
             };
