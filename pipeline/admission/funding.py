@@ -199,6 +199,6 @@ def next_funds(tx: Tx, purse: Purse) -> int | None:
     money."""
     if purse.more:
         return tx.now
-    if purse.caps == spending.NO_CAPS or not unfunded(tx):
+    if not purse.looks or not unfunded(tx):  # no lane of this process was ever bound by a cap
         return None
     return spending.next_day(tx.now)
