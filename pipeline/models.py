@@ -301,9 +301,14 @@ class Submission(SQLModel, table=True):
 
 
 class WebhookEndpoint(SQLModel, table=True):
-    """Where events go. Secrets are named, not stored: `settings` means WEBHOOK_SECRET."""
+    """Where events go. `secret_ref` is `settings` (WEBHOOK_SECRET) or `own`: the rows of `webhook_secret`.
+
+    `headers` are sealed, since they may hold credentials. `failing_since` is when the first of the failures came that
+    no success has ended yet.
+    """
 
     __tablename__ = "webhook_endpoint"
+    __table_args__: ClassVar[_Args] = (Index("webhook_endpoint_tenant", "tenant_id", "id"),)
 
     id: str = _text(primary_key=True)
     tenant_id: str = _text()
@@ -313,6 +318,47 @@ class WebhookEndpoint(SQLModel, table=True):
     created_at: int = _big()
     disabled_at: int | None = _opt_big()
     disabled_reason: str | None = _opt_text()
+    description: str | None = _opt_text()
+    headers: str | None = _opt_text()
+    ordered: int = _added("0", Integer)
+    max_in_flight: int | None = None
+    rate_per_minute: int | None = None
+    failing_since: int | None = _opt_big()
+    updated_at: int | None = _opt_big()
+    deleted_at: int | None = _opt_big()
+
+
+class WebhookSecret(SQLModel, table=True):
+    """One signing secret of an endpoint, sealed by a key of SECRET_KEY. `kind` is `v1` (HMAC) or `v1a` (Ed25519)."""
+
+    __tablename__ = "webhook_secret"
+    __table_args__: ClassVar[_Args] = (Index("webhook_secret_endpoint", "endpoint_id", "id"),)
+
+    id: str = _text(primary_key=True)
+    tenant_id: str = _text()
+    endpoint_id: str = _text()
+    kind: str = _text()
+    sealed: str = _text()
+    hint: str = _text()
+    created_at: int = _big()
+    expires_at: int | None = _opt_big()
+
+
+class WebhookRecovery(SQLModel, table=True):
+    """Sending again all that failed since a time: a job of its own, with its progress."""
+
+    __tablename__ = "webhook_recovery"
+    __table_args__: ClassVar[_Args] = (Index("webhook_recovery_list", "tenant_id", "id"),)
+
+    id: str = _text(primary_key=True)
+    tenant_id: str = _text()
+    asked: str = _text()
+    state: str = _text()
+    total: int = _big()
+    done: int = _big()
+    after: str | None = _opt_text()
+    created_at: int = _big()
+    finished_at: int | None = _opt_big()
 
 
 class WebhookEvent(SQLModel, table=True):
@@ -392,6 +438,14 @@ class WebhookAttempt(SQLModel, table=True):
     response: str | None = _opt_text()
     ms: int = Field(default=0)
     at: int = _big()
+    request_headers: str | None = _opt_text()
+    request_bytes: int | None = None
+    response_headers: str | None = _opt_text()
+    dns_ms: int | None = None
+    connect_ms: int | None = None
+    tls_ms: int | None = None
+    first_byte_ms: int | None = None
+    reused: int | None = None
 
 
 class CallbackRow(SQLModel, table=True):
