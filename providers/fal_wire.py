@@ -62,9 +62,8 @@ _TYPES = {
     "client_disconnected": ErrorCode.TRANSIENT,
     "bad_request": ErrorCode.INVALID_REQUEST,
 }
-_NOT_OF_THE_RUN = frozenset({401, 403, 404, 408, 409, 425, 429})
+_NOT_OF_THE_RUN = frozenset({401, 402, 403, 404, 405, 408, 409, 410, 425, 429, 460, 499})
 _NO_MONEY = re.compile(r"exhausted balance|top up your balance|user is locked|billing", re.I)
-_STILL_RUNNING = re.compile(r"still in progress", re.I)
 
 
 class RunFailed(ProviderError):
@@ -195,15 +194,23 @@ def read_run_error(
 ) -> ProviderError:
     """A failed `response_url`: RunFailed where the run's own end is told, else an error of the asking.
 
+    Not billed, and perhaps to be asked again, is only what the status (`told`) calls an error as well: a gateway answers
+    with the same types and numbers when it is the asking that failed, and then the video is there.
+
     Sources (2026): "Failed requests that return 5xx status codes are not billed" (docs.fal.ai, reliability), 4xx may
     be; `X-Fal-Retryable` (model errors) and the types of request errors say whether the same may be asked again.
     """
+    told = told or {}
+    if not _is_of_the_run(status, headers, body, told):
+        return read_error(status, headers, body)
+    _, kind = _told(headers, body)
+    if kind is None:
+        body = {"detail": str(told["error"]), "error_type": told.get("error_type")}
     error = read_error(status, headers, body)
-    if not _is_of_the_run(status, headers, body, told or {}):
-        return error
+    known = kind is not None or error.provider_code in _BROKEN_RUNNER
+    unbilled = bool(told.get("error")) and known and status >= 500 and error.code is not ErrorCode.MODERATION
     retryable = _header(headers, "x-fal-retryable")
     again = retryable == "true" or (not retryable and error.provider_code in _BROKEN_RUNNER)
-    unbilled = status >= 500 and error.code is not ErrorCode.MODERATION
     return RunFailed(
         error.code,
         error.message,
@@ -215,21 +222,28 @@ def read_run_error(
 
 
 def _is_of_the_run(status: int, headers: Mapping[str, str], body: object, told: Mapping[str, Any]) -> bool:
-    """Whether a failed answer is the request's result. One of 5xx without fal's marks may be a proxy's, and the video
-    may yet be there: then the next poll sees."""
-    words, kind = _told(headers, body)
-    if kind is not None or _header(headers, "x-fal-retryable"):
+    """Whether a failed answer is the request's result: a model's own complaint (4xx with a list), the end of a
+    cancelled one, or what the status calls an error too, of the same type where both name one. Anything else may be a
+    gateway's, and the video may yet be there: the next poll sees."""
+    _, kind = _told(headers, body)
+    if kind == "client_cancelled" or (status in {400, 422} and _items(body)):
         return True
-    if status in _NOT_OF_THE_RUN or _STILL_RUNNING.search(words):
+    if not told.get("error") or status in _NOT_OF_THE_RUN:
         return False
-    return status < 500 or bool(told.get("error"))
+    named = told.get("error_type")
+    return kind is None or not isinstance(named, str) or kind == named
+
+
+def _items(body: object) -> list[dict[str, Any]]:
+    """A model's complaints: the list in `detail`."""
+    detail = body.get("detail") if isinstance(body, dict) else None
+    return [item for item in detail if isinstance(item, dict)] if isinstance(detail, list) else []
 
 
 def _told(headers: Mapping[str, str], body: object) -> tuple[str, str | None]:
     """Words and type of an error body: `detail` is a list of {type, msg} from models, and a text from the queue."""
     members = body if isinstance(body, dict) else {}
-    detail = members.get("detail")
-    items = [item for item in detail if isinstance(item, dict)] if isinstance(detail, list) else []
+    detail, items = members.get("detail"), _items(body)
     types = [item["type"] for item in items if isinstance(item.get("type"), str)]
     given = members.get("error_type")
     kind = next((each for each in types if each in REFUSED), types[0] if types else None)

@@ -206,46 +206,84 @@ def test_words_and_type_of_an_error_are_kept():
     assert read_error(503, {}, {"detail": "down"}).message == "down"
 
 
+QUEUE = {"detail": "x", "error_type": "runner_disconnected"}
+BROKEN = {"error": "gone", "error_type": "runner_disconnected"}
+INTERNAL = {"error": "broken", "error_type": "internal_server_error"}
+
+
 @pytest.mark.parametrize(
-    ("status", "headers", "body", "billed", "resubmit"),
+    ("status", "headers", "body", "told", "billed", "resubmit"),
     [
-        (503, {}, {"detail": "x", "error_type": "runner_disconnected"}, False, True),
-        (504, {"x-fal-error-type": "startup_timeout"}, None, False, True),
-        (500, {"X-Fal-Retryable": "true"}, detail("internal_server_error"), False, True),
-        (500, {"X-Fal-Retryable": "false"}, detail("internal_server_error"), False, False),
-        (500, {}, detail("downstream_service_error"), False, False),
-        (503, {"X-Fal-Retryable": "false"}, {"detail": "x", "error_type": "runner_disconnected"}, False, False),
-        (422, {"X-Fal-Retryable": "true"}, detail("no_media_generated"), None, False),
-        (500, {"X-Fal-Retryable": "true"}, detail("content_policy_violation"), None, False),
-        (422, {}, detail("image_load_error"), None, False),
-        (400, {}, {"detail": "an older endpoint's words"}, None, False),
-        (499, {}, {"detail": "x", "error_type": "client_cancelled"}, None, False),
+        (503, {}, QUEUE, BROKEN, False, True),
+        (503, {}, QUEUE, {"error": "gone"}, False, True),
+        (502, {}, None, BROKEN, False, True),
+        (502, {}, b"<html>", {"error": "broken"}, None, False),
+        (502, {}, None, INTERNAL, None, False),
+        (504, {"x-fal-error-type": "startup_timeout"}, None, {"error": "x", "error_type": 7}, False, True),
+        (500, {"X-Fal-Retryable": "true"}, detail("internal_server_error"), INTERNAL, False, True),
+        (500, {"X-Fal-Retryable": "false"}, detail("internal_server_error"), INTERNAL, False, False),
+        (500, {}, detail("downstream_service_error"), {"error": "x"}, False, False),
+        (503, {"X-Fal-Retryable": "false"}, QUEUE, BROKEN, False, False),
+        (422, {"X-Fal-Retryable": "true"}, detail("no_media_generated"), {}, None, False),
+        (
+            422,
+            {"X-Fal-Retryable": "true"},
+            detail("no_media_generated"),
+            {"error": "x", "error_type": "y"},
+            None,
+            False,
+        ),
+        (500, {"X-Fal-Retryable": "true"}, detail("content_policy_violation"), {"error": "x"}, None, False),
+        (422, {}, detail("image_load_error"), {}, None, False),
+        (422, {}, detail("downstream_service_error"), {}, None, False),
+        (400, {}, detail("value_error"), {}, None, False),
+        (400, {}, {"detail": "an older endpoint's words"}, {"error": "x"}, None, False),
+        (499, {}, {"detail": "x", "error_type": "client_cancelled"}, {}, None, False),
+        (499, {}, {"detail": "x", "error_type": "client_cancelled"}, BROKEN, None, False),
     ],
 )
-def test_what_a_failed_run_costs_and_whether_it_may_be_asked_again(status, headers, body, billed, resubmit):
-    error = read_run_error(status, headers, body)
+def test_what_a_failed_run_costs_and_whether_it_may_be_asked_again(status, headers, body, told, billed, resubmit):
+    error = read_run_error(status, headers, body, told)
     assert isinstance(error, RunFailed)
     assert (error.billed, error.resubmit) == (billed, resubmit)
+
+
+KINDS = ["runner_connection_error", "request_timeout", "internal_error", "runner_disconnected", "unauthorized", "odd"]
+
+
+@pytest.mark.parametrize(
+    "status", [401, 402, 403, 404, 405, 408, 409, 410, 425, 429, 460, 499, 500, 502, 503, 504, 599]
+)
+@pytest.mark.parametrize("told", [{}, {"error": None}, {"error": ""}, {"error_type": "runner_disconnected"}])
+def test_no_answer_to_the_asking_ends_a_run_that_the_status_calls_completed(status, told):
+    for kind in KINDS:
+        for headers in ({}, {"x-fal-retryable": "true"}, {"x-fal-error-type": kind}):
+            for body in (None, {"detail": "x", "error_type": kind}, detail(kind)):
+                error = read_run_error(status, headers, body, told)
+                assert not isinstance(error, RunFailed)
+                assert (error.billed, error.resubmit) == (None, False)
 
 
 @pytest.mark.parametrize(
     ("status", "body"),
     [
-        (502, None),
-        (503, {"detail": "x"}),
-        (401, {"detail": "x"}),
-        (403, None),
-        (404, {"detail": "x"}),
-        (429, None),
         (400, {"detail": "Request is still in progress"}),
+        (400, {"detail": "x", "error_type": "bad_request"}),
+        (422, {"detail": "Blocked by the content policy"}),
+        (422, {"detail": []}),
     ],
 )
-def test_a_failure_of_the_asking_ends_nothing(status, body):
-    assert not isinstance(read_run_error(status, {}, body), RunFailed)
+def test_a_4xx_that_is_no_model_s_complaint_ends_nothing(status, body):
+    assert not isinstance(read_run_error(status, {}, body, {}), RunFailed)
 
 
-def test_a_plain_failure_counts_where_the_status_says_so_too():
-    assert isinstance(read_run_error(502, {}, None, {"error": "broken"}), RunFailed)
+@pytest.mark.parametrize("status", [401, 403, 404, 429])
+def test_a_refused_asking_tells_nothing_of_a_run_that_failed(status):
+    assert not isinstance(read_run_error(status, {}, QUEUE, BROKEN), RunFailed)
+
+
+def test_a_failure_of_another_type_than_the_status_names_is_one_of_the_asking():
+    assert not isinstance(read_run_error(503, {}, QUEUE, INTERNAL), RunFailed)
 
 
 @pytest.mark.parametrize(
