@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from pipeline.storage.base import StoredObject
 from tests.cli_place import dailies, neighbour, printed_json
 
 ROOT = Path(__file__).parent.parent
-SECRETS = {"API_KEY", "SECRET_KEY", "WEBHOOK_SECRET", "R2_SECRET_ACCESS_KEY"}
+SECRETS = {name.upper() for name in Settings.model_fields if re.search(r"(api|secret|access)_key$|secret$", name)}
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +48,7 @@ def test_no_secret_is_shown(tmp_path):
     (tmp_path / ".env").write_text("API_KEY=hush-one,hush-two\nSECRET_KEY=hush\n")
     env = {
         "WEBHOOK_SECRET": "whsec_hush",
+        "FAL_API_KEY": "id:hush",
         "R2_SECRET_ACCESS_KEY": "hush",
         "R2_ACCESS_KEY_ID": "id",
         "R2_BUCKET": "b",
