@@ -194,8 +194,8 @@ def read_run_error(
 ) -> ProviderError:
     """A failed `response_url`: RunFailed where the run's own end is told, else an error of the asking.
 
-    Not billed, and perhaps to be asked again, is only what the status (`told`) calls an error as well: a gateway answers
-    with the same types and numbers when it is the asking that failed, and then the video is there.
+    Not billed, and perhaps to be asked again, is only what the status (`told`) calls an error as well: a gateway
+    answers with the same types and numbers when it is the asking that failed, and then the video is there.
 
     Sources (2026): "Failed requests that return 5xx status codes are not billed" (docs.fal.ai, reliability), 4xx may
     be; `X-Fal-Retryable` (model errors) and the types of request errors say whether the same may be asked again.

@@ -127,18 +127,21 @@ def read_status(body: Mapping[str, Any], url: str, origin: str) -> ProviderStatu
     return ProviderStatus(phase, error=_failure(word, body) if phase is Phase.FAILED else None)
 
 
-def _blocks(body: Mapping[str, Any], kind: str) -> list[dict[str, Any]]:
-    """The model's content of that kind, the newest first."""
+def _said(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The model's content, the newest first. `outputs` is what stands for `steps` in an older form of the answer, which
+    the official client reads too (google-genai 3.4.0)."""
 
     def newest_first(value: object) -> Iterator[dict[str, Any]]:
-        yield from (each for each in reversed(value if isinstance(value, list) else []) if isinstance(each, dict))
+        given = [value] if isinstance(value, dict) else value if isinstance(value, list) else []
+        yield from (each for each in reversed(given) if isinstance(each, dict))
 
-    said = [step.get("content") for step in newest_first(body.get("steps")) if step.get("type") == "model_output"]
-    return [block for content in said for block in newest_first(content) if block.get("type") == kind]
+    steps = body.get("steps") or [{"type": "model_output", "content": body.get("outputs")}]
+    said = [step.get("content") for step in newest_first(steps) if step.get("type") == "model_output"]
+    return [block for content in said for block in newest_first(content)]
 
 
 def _output(body: Mapping[str, Any], url: str, origin: str) -> Output | None:
-    for block in _blocks(body, "video"):
+    for block in (block for block in _said(body) if block.get("type") == "video"):
         mime_type = block.get("mime_type") if isinstance(block.get("mime_type"), str) else None
         uri, index = block.get("uri"), inline_index(block.get("data"))
         if isinstance(uri, str) and uri:
@@ -165,19 +168,19 @@ def _media(parts: SplitResult) -> str:
 
 
 def _nothing_made(body: Mapping[str, Any]) -> ProviderError:
-    """Completed with words only: a refusal, unless the usage shows that video was made (observed 2026-07).
+    """Completed with words only, and the usage counts no video: a refusal (observed 2026-07).
 
-    Raises ProviderError(UNREADABLE) when it was."""
-    usage = body.get("usage")
+    Raises ProviderError(UNREADABLE) for anything else: a video may have been made and paid, and show later."""
+    usage, said = body.get("usage"), _said(body)
     counts = usage.get("output_tokens_by_modality") if isinstance(usage, dict) else None
-    for count in counts if isinstance(counts, list) else []:
-        if isinstance(count, dict) and str(count.get("modality")).lower() == "video" and count.get("tokens"):
-            raise ProviderError(
-                ErrorCode.UNREADABLE, "the usage counts a video, and the answer shows none", billed=True
-            )
-    said = " ".join(str(block.get("text")) for block in reversed(_blocks(body, "text")))
-    message = said.strip() or "the interaction completed without a video"
-    return ProviderError(ErrorCode.MODERATION, message, provider_code="no_video")
+    counted = [count for count in counts if isinstance(count, dict)] if isinstance(counts, list) else None
+    if any(str(count.get("modality")).lower() == "video" and count.get("tokens") for count in counted or []):
+        raise ProviderError(ErrorCode.UNREADABLE, "the usage counts a video, and the answer shows none", billed=True)
+    texts = [block.get("text") for block in reversed(said) if block.get("type") == "text"]
+    words = " ".join(text for text in texts if isinstance(text, str)).strip()
+    if counted is None or not words or len(texts) != len(said):
+        raise ProviderError(ErrorCode.UNREADABLE, "the interaction completed, and shows neither a video nor a refusal")
+    return ProviderError(ErrorCode.MODERATION, words, provider_code="no_video")
 
 
 def _failure(word: str, body: Mapping[str, Any]) -> ProviderError:

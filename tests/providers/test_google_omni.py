@@ -228,7 +228,22 @@ def test_an_address_that_cannot_be_used_is_unreadable(uri):
     assert caught.value.code is ErrorCode.UNREADABLE
 
 
-@pytest.mark.parametrize("usage", [None, 5, {}, {"output_tokens_by_modality": [5, {"modality": "text", "tokens": 9}]}])
+def test_an_older_form_of_the_answer_is_read_as_the_official_client_does():
+    video = {"type": "video", "uri": "https://old.test/"}
+    for body in (
+        {"outputs": [video]},
+        {"outputs": [video], "steps": []},
+        {"steps": [model_output() | {"content": video}]},
+    ):
+        status = poll({"status": "completed", **body})
+        assert (status.phase, list(status.outputs)) == (Phase.SUCCEEDED, [Output("https://old.test/")])
+
+
+def counted(modality="text", tokens=9):
+    return {"output_tokens_by_modality": [5, {"modality": modality, "tokens": tokens}]}
+
+
+@pytest.mark.parametrize("usage", [counted(), counted("VIDEO", 0), {"output_tokens_by_modality": []}])
 def test_words_instead_of_a_video_are_a_refusal(usage):
     said = model_output({"type": "text", "text": "I can't"}, {"type": "text", "text": "do that."})
     status = poll({"status": "completed", "steps": [said], "usage": usage})
@@ -251,6 +266,23 @@ def test_words_instead_of_a_video_are_a_refusal(usage):
             "steps": {},
             "usage": {"output_tokens_by_modality": [{"modality": "video", "tokens": 1}]},
         },
+        {"status": "completed"},
+        {"status": "completed", "steps": [], "usage": counted()},
+        {"status": "completed", "steps": [model_output({"type": "text", "text": "I can't"})]},
+        {
+            "status": "completed",
+            "steps": [model_output({"type": "text", "text": "no"})],
+            "usage": {"total_tokens": 57920},
+        },
+        {"status": "completed", "steps": [model_output({"type": "text", "text": " "})], "usage": counted()},
+        {"status": "completed", "steps": [model_output({"type": "text", "text": 5})], "usage": counted()},
+        {"status": "completed", "steps": [model_output({"type": "video"})], "usage": counted()},
+        {
+            "status": "completed",
+            "steps": [model_output({"type": "text", "text": "here it is"}, {"type": "video"})],
+            "usage": counted(),
+        },
+        {"status": "completed", "outputs": [{"type": "video", "mime_type": "video/mp4"}], "usage": counted()},
     ],
 )
 def test_what_makes_no_sense_is_unreadable(body):
