@@ -299,13 +299,14 @@ def read_failure(word: str, error: object, cost: int | None) -> ProviderError:
 
 
 def read_error(status: int, headers: Mapping[str, str], body: object) -> ProviderError:
-    """A refused call: `{"error": {"code": <status>, "message", "metadata"}}`; the code in it comes before the line's.
+    """A refused call: `{"error": {"code": <status>, "message", "metadata"}}`; the code in it comes before the line's,
+    but never makes a breakdown (5xx) a refusal (4xx).
 
     403 is moderation (`metadata.reasons`, `flagged_input`), and also what a key with a spent limit hears.
     """
     inner = body.get("error") if isinstance(body, dict) else None
     told = inner.get("code") if isinstance(inner, dict) else None
-    meant = told if type(told) is int and 400 <= told < 600 else status
+    meant = told if type(told) is int and status // 100 <= told // 100 < 6 else status
     error = error_of(meant, headers, body)
     error.http_status = status
     metadata = inner.get("metadata") if isinstance(inner, dict) else None

@@ -16,8 +16,11 @@ from providers.wire.exchange import Answer, Call, exchange
 
 ReadOperation = Callable[[int, Mapping[str, str], Any], Operation]
 
-UNSURE = frozenset({408, 409, 425, 499})
-"""Client-error statuses that are also said after the work was taken: timeouts, conflicts with ourselves, proxies."""
+UNSURE = frozenset({408, 409, 424, 425, 460, 499})
+"""Client-error statuses that are also said after the work was taken: timeouts, conflicts with ourselves, what the work
+depended on, proxies."""
+_UNDECIDED = frozenset({ErrorCode.TRANSIENT, ErrorCode.TIMEOUT, ErrorCode.UNREADABLE})
+"""Readings that refuse nothing, whatever number they came with."""
 
 _NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 
@@ -60,7 +63,11 @@ async def submit_once(
 def judge(
     answer: Answer, *, read: ReadOperation, read_error: ReadError, not_taken: frozenset[int], now: float
 ) -> SubmitResult:
-    """What an answer to a submit means. Pure; `now` in Unix seconds."""
+    """What an answer to a submit means. Pure; `now` in Unix seconds.
+
+    A 4xx is a refusal unless its number (UNSURE) or its words (a timeout, a breakdown) may come from behind the point
+    where the work is taken.
+    """
     status = answer.status
     if 200 <= status < 300:
         return _accepted(answer, read)
@@ -68,11 +75,17 @@ def judge(
         message = f"answered {status} to {_host(answer)}, which is not followed"
         return Unknown(ProviderError(ErrorCode.UNREADABLE, message, http_status=status))
     error = read_failure(answer, read_error, now)
-    if status in not_taken or (400 <= status < 500 and status not in UNSURE):
+    if status in not_taken or (400 <= status < 500 and status not in UNSURE and not _undecided(error)):
         error.billed = bool(error.billed)
         return Rejected(error)
     error.billed = None
     return Unknown(error)
+
+
+def _undecided(error: ProviderError) -> bool:
+    """Whether a 4xx says that something broke, and not what was wrong: its words then come from behind the front door,
+    where the work may have been taken. That too many ask is said before."""
+    return error.code in _UNDECIDED or (error.retryable and error.code is not ErrorCode.RATE_LIMITED)
 
 
 def _accepted(answer: Answer, read: ReadOperation) -> SubmitResult:

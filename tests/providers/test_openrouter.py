@@ -281,6 +281,11 @@ def envelope(message="no", code=None, **metadata):
         (400, {"error": "InputTextSensitiveContentDetected"}, ErrorCode.MODERATION),
         (400, {"error": {"code": True, "message": 5, "metadata": "x"}}, ErrorCode.INVALID_REQUEST),
         (400, {"error": {"code": 200, "message": None}}, ErrorCode.INVALID_REQUEST),
+        (400, envelope("upstream timed out", 504), ErrorCode.TRANSIENT),
+        (400, envelope("upstream timed out", 408), ErrorCode.TRANSIENT),
+        (400, envelope("odd", 600), ErrorCode.INVALID_REQUEST),
+        (502, envelope("bad request", 400), ErrorCode.TRANSIENT),
+        (500, envelope("no such job", 404), ErrorCode.TRANSIENT),
     ],
 )
 def test_refused_calls(status, body, code):

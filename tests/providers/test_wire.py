@@ -114,13 +114,33 @@ async def test_a_sure_refusal_is_rejected_and_not_billed(client, status):
     assert (result.error.http_status, result.error.billed, result.error.message) == (status, False, "no")
 
 
-@pytest.mark.parametrize("status", [301, 302, 307, 308, 408, 409, 425, 499, 500, 502, 503, 504, 529])
+@pytest.mark.parametrize("status", [301, 302, 307, 308, 408, 409, 424, 425, 460, 499, 500, 502, 503, 504, 529])
 async def test_an_unsure_status_is_unknown_and_sent_once(client, status):
     result = await submitted(client, answer(status, b"oops", Location="https://user:pw@elsewhere.test/x"))
     assert isinstance(result, Unknown)
     assert result.error.billed is None
     assert "pw" not in result.error.message
     assert status >= 400 or "elsewhere.test" in result.error.message
+
+
+@pytest.mark.parametrize("code", list(ErrorCode))
+async def test_a_4xx_whose_words_are_of_a_breakdown_is_unknown(client, code):
+    def read_error(status, headers, body):
+        return ProviderError(code, "so it says", billed=False)
+
+    result = await submitted(client, answer(400), read_error=read_error)
+    undecided = {ErrorCode.TRANSIENT, ErrorCode.TIMEOUT, ErrorCode.UNREADABLE}
+    assert isinstance(result, Unknown if code in undecided else Rejected)
+    assert result.error.billed is (None if code in undecided else False)
+    listed = await submitted(client, answer(400), read_error=read_error, not_taken=frozenset({400}))
+    assert isinstance(listed, Rejected)
+
+
+async def test_a_4xx_that_the_adapter_calls_worth_another_try_is_unknown(client):
+    def read_error(status, headers, body):
+        return ProviderError(ErrorCode.PROVIDER_ERROR, "again", retryable=True)
+
+    assert isinstance(await submitted(client, answer(422), read_error=read_error), Unknown)
 
 
 async def test_a_status_that_the_adapter_lists_is_rejected(client):
