@@ -280,6 +280,8 @@ def test_the_pictures_know_every_status() -> None:
 TOKEN = "sub_1"
 GENERATION = dict.fromkeys(("user_id", "model")) | {"id": "gen_1", "tenant_id": "default", "run": 1, "provider": "mock"}
 ERROR = ProviderError(ErrorCode.TRANSIENT, "x")
+
+
 def second(tx: Tx) -> None:
     """The answer comes after all, beside a later call."""
     row = tx.one("SELECT * FROM submission")
