@@ -47,6 +47,7 @@ class JobKind(StrEnum):
 
     GENERATION = "generation"
     DELIVERY = "delivery"
+    RECOVERY = "recovery"
 
 
 class Step(StrEnum):
@@ -60,6 +61,7 @@ class Step(StrEnum):
     STORE = "store"
     LATE = "late"
     DELIVER = "deliver"
+    RECOVER = "recover"
 
 
 class SubmissionOutcome(StrEnum):

@@ -345,7 +345,10 @@ class WebhookSecret(SQLModel, table=True):
 
 
 class WebhookRecovery(SQLModel, table=True):
-    """Sending again all that failed since a time: a job of its own, with its progress."""
+    """Sending again all that failed since a time: a job of its own, with its progress.
+
+    `skipped` are those that could not be sent again: their endpoint is switched off, or what they said was deleted.
+    """
 
     __tablename__ = "webhook_recovery"
     __table_args__: ClassVar[_Args] = (Index("webhook_recovery_list", "tenant_id", "id"),)
@@ -356,6 +359,7 @@ class WebhookRecovery(SQLModel, table=True):
     state: str = _text()
     total: int = _big()
     done: int = _big()
+    skipped: int = _big()
     after: str | None = _opt_text()
     created_at: int = _big()
     finished_at: int | None = _opt_big()
@@ -421,10 +425,16 @@ class WebhookDelivery(SQLModel, table=True):
 
 
 class WebhookAttempt(SQLModel, table=True):
-    """One try of a delivery: what was answered, in how many milliseconds, and what to do about it."""
+    """One try of a delivery: what was answered, in how many milliseconds, and what to do about it.
+
+    `lane` is that of its delivery: by it the attempts of one endpoint are counted.
+    """
 
     __tablename__ = "webhook_attempt"
-    __table_args__: ClassVar[_Args] = (Index("webhook_attempt_delivery", "delivery_id", "id"),)
+    __table_args__: ClassVar[_Args] = (
+        Index("webhook_attempt_delivery", "delivery_id", "id"),
+        Index("webhook_attempt_lane", "lane", "at"),
+    )
 
     id: str = _text(primary_key=True)
     tenant_id: str = _text()
@@ -446,6 +456,7 @@ class WebhookAttempt(SQLModel, table=True):
     tls_ms: int | None = None
     first_byte_ms: int | None = None
     reused: int | None = None
+    lane: str | None = _opt_text()
 
 
 class CallbackRow(SQLModel, table=True):

@@ -26,6 +26,7 @@ from pipeline.schemas import iso
 from pipeline.schemas.operations import DeadRedrive
 
 NAMES = frozenset({"limit", "after", "group", "kind", "errorCode", "lane", "provider", "endpoint"})
+KINDS = (JobKind.GENERATION, JobKind.DELIVERY)
 MAX_GROUPS = 1_000
 BATCH = 50
 """Dead letters that one commit sets going again: few, so that no claim waits long."""
@@ -53,7 +54,7 @@ def _bound(caller: Caller) -> str | None:
 
 
 def _filter(given: dict[str, str], caller: Caller) -> DeadFilter:
-    kind = one_of(given, "kind", tuple(JobKind))
+    kind = one_of(given, "kind", KINDS)
     lanes = [given[name] for name in ("lane",) if name in given]
     lanes += [provider_lane(given[name]) for name in ("provider",) if name in given]
     lanes += [f"endpoint:{given[name]}" for name in ("endpoint",) if name in given]
@@ -126,7 +127,7 @@ async def redrive(request: Request) -> Response:
         {
             "object": "dead_redrive",
             "dryRun": asked.dry_run,
-            "redriven": {kind: done.redriven[kind] for kind in JobKind},
+            "redriven": {kind: done.redriven[kind] for kind in KINDS},
             "estimatedCostMicros": done.estimate_micros,
             "refused": {reason: count for reason, count in sorted(refused.items()) if count},
             "nextCursor": None if place is None else encode_cursor(f"{place[0]}:{place[1]}"),

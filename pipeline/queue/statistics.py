@@ -17,6 +17,9 @@ _LIVE = {
 }
 """Each is answered by the index of its status alone, without the rows, unless it is for one tenant."""
 
+_KIND = {Step.DELIVER: JobKind.DELIVERY, Step.RECOVER: JobKind.RECOVERY}
+"""Whatever is not theirs is a step of a generation."""
+
 IN_LINE = 500
 
 
@@ -24,11 +27,11 @@ def stats(tx: Tx, tenant: str | None = None) -> list[Row]:
     """Counts of live and dead jobs by kind, status, step and lane, of all or of one tenant.
 
     `oldest_sort` is the first place in line of what waits, `oldest_due` when the first of what is pending comes due.
-    Whatever waits for admission is to be submitted, and deliveries have a step of their own.
+    Whatever waits for admission is to be submitted; deliveries and recoveries have steps of their own.
     """
     of = "" if tenant is None else " AND tenant_id = :tenant"
     return [
-        row | {"status": status, "kind": JobKind.DELIVERY if row["step"] == Step.DELIVER else JobKind.GENERATION}
+        row | {"status": status, "kind": _KIND.get(row["step"], JobKind.GENERATION)}
         for status, sql in _LIVE.items()
         for row in tx.all(sql.format(of=of, submit=Step.SUBMIT), {"tenant": tenant} if tenant is not None else {})
     ]

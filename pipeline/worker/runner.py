@@ -146,7 +146,7 @@ class Runner:
         emit(
             "turn.done",
             level=logging.DEBUG if quiet else logging.INFO,
-            **{"generation" if claim.kind is JobKind.GENERATION else "delivery": claim.subject_id},
+            **{claim.kind.value: claim.subject_id},
             step=claim.step,
             lane=claim.lane,
             outcome=type(report.outcome).__name__,

@@ -16,10 +16,11 @@ def upgrade() -> None:
     for name in ("failing_since", "updated_at", "deleted_at"):
         op.add_column("webhook_endpoint", sa.Column(name, sa.BigInteger(), nullable=True))
     op.create_index("webhook_endpoint_tenant", "webhook_endpoint", ["tenant_id", "id"])
-    for name in ("request_headers", "response_headers"):
+    for name in ("request_headers", "response_headers", "lane"):
         op.add_column("webhook_attempt", sa.Column(name, sa.Text(), nullable=True))
     for name in ("request_bytes", "dns_ms", "connect_ms", "tls_ms", "first_byte_ms", "reused"):
         op.add_column("webhook_attempt", sa.Column(name, sa.Integer(), nullable=True))
+    op.create_index("webhook_attempt_lane", "webhook_attempt", ["lane", "at"])
     op.create_table(
         "webhook_secret",
         sa.Column("id", sa.Text(), nullable=False),
@@ -41,6 +42,7 @@ def upgrade() -> None:
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("total", sa.BigInteger(), nullable=False),
         sa.Column("done", sa.BigInteger(), nullable=False),
+        sa.Column("skipped", sa.BigInteger(), nullable=False),
         sa.Column("after", sa.Text(), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("finished_at", sa.BigInteger(), nullable=True),
