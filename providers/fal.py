@@ -19,7 +19,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
 from functools import partial
 
 from providers.base import (
@@ -57,7 +56,7 @@ from providers.fal_wire import (
 from providers.options import address, only, required
 from providers.wire import Call, Clients, KeySet, call_json, download, submit_once
 from providers.wire.errors import ReadError
-from providers.wire.signatures import has_crypto, header, require_fresh, verify_ed25519
+from providers.wire.signatures import header, require_fresh, verify_ed25519
 
 URL = "https://queue.fal.run"
 JWKS_URL = "https://rest.fal.ai/.well-known/jwks.json"
@@ -75,13 +74,12 @@ class FalProvider:
         self._clients, self._base = clients, url
         self._headers = {"authorization": f"Key {api_key}"}
         self._keys = KeySet(clients.calls, jwks_url)
-        self._rings = has_crypto()
         self._catalogue = load_catalogue("fal")
         self.capabilities = Capabilities(
             catalogue=self._catalogue,
             cancel=True,
-            callbacks=Signed.SIGNED if self._rings else Signed.NONE,
-            recovery=Recovery(callback_seconds=CALLBACK_SECONDS if self._rings else None),
+            callbacks=Signed.SIGNED,
+            recovery=Recovery(callback_seconds=CALLBACK_SECONDS),
             reserved=RESERVED,
         )
 
@@ -94,9 +92,7 @@ class FalProvider:
         return cls(clients, api_key=api_key, url=url, jwks_url=jwks_url)
 
     async def submit(self, request: VideoRequest, context: SubmitContext) -> SubmitResult:
-        """See `Provider.submit`. A callback that could not be verified is not asked for."""
-        if not self._rings:
-            context = replace(context, callback_url=None)
+        """See `Provider.submit`."""
         try:
             call = build_submit(self._base, self._headers, request, context, self._catalogue)
         except ProviderError as error:

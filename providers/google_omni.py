@@ -41,7 +41,7 @@ from providers.google_omni_wire import INLINE, RESERVED, build_body, read_event,
 from providers.google_wire import read_error
 from providers.options import address, only, required
 from providers.wire import Answer, Call, Clients, KeySet, call_json, download, open_inline, submit_once
-from providers.wire.signatures import has_crypto, header, require_fresh, standard_secret, verify_rs256, verify_standard
+from providers.wire.signatures import header, require_fresh, standard_secret, verify_rs256, verify_standard
 
 NAME = "google_omni"
 DEFAULT_URL = "https://generativelanguage.googleapis.com"
@@ -86,12 +86,11 @@ class GoogleOmni:
         self._headers = {"x-goog-api-key": api_key}
         self._keys = KeySet(clients.calls, f"{self._origin}/.well-known/jwks.json")
         self._secret = standard_secret(webhook_secret) if webhook_secret else None
-        self._rings = has_crypto()
         self.capabilities = Capabilities(
             catalogue=load_catalogue(NAME),
             cancel=True,
-            callbacks=Signed.SIGNED if self._rings else Signed.NONE,
-            recovery=Recovery(callback_seconds=CALLBACK_SECONDS if self._rings else None),
+            callbacks=Signed.SIGNED,
+            recovery=Recovery(callback_seconds=CALLBACK_SECONDS),
             reserved=RESERVED,
         )
 
@@ -111,7 +110,7 @@ class GoogleOmni:
 
     async def submit(self, request: VideoRequest, context: SubmitContext) -> SubmitResult:
         """See `Provider.submit`."""
-        body = build_body(settled(request, self.capabilities.catalogue), context, rings=self._rings)
+        body = build_body(settled(request, self.capabilities.catalogue), context)
         call = Call("POST", f"{self._base}/interactions", self._headers, body)
         return await submit_once(self._clients.submit, call, read=read_submitted, read_error=read_error)
 

@@ -48,9 +48,8 @@ _PHASES = {
 _FILE = re.compile(r".*/files/[a-z0-9]+")
 
 
-def build_body(request: VideoRequest, context: SubmitContext, *, rings: bool = True) -> dict[str, Any]:
-    """The paid call's body. `rings`: whether a callback could be verified, and is asked for where we have an
-    address."""
+def build_body(request: VideoRequest, context: SubmitContext) -> dict[str, Any]:
+    """The paid call's body."""
     form = {"duration": f"{request.duration}s" if request.duration else None, "resolution": request.resolution}
     form |= {"type": "video", "delivery": "uri", "aspect_ratio": request.aspect_ratio}
     pictures = [picture for picture in (request.image, request.last_image) if picture is not None]
@@ -63,7 +62,7 @@ def build_body(request: VideoRequest, context: SubmitContext, *, rings: bool = T
         "generation_config": _given(config) or None,
         "labels": {"dailies": label(context.token)},
     }
-    if context.callback_url and rings:
+    if context.callback_url:
         body["webhook_config"] = {"uris": [context.callback_url], "user_metadata": {"dailies": context.token}}
     return merged(_given(body), request.extra)
 

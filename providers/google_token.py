@@ -4,13 +4,12 @@
                        -> {"access_token", "expires_in": 3599, "token_type": "Bearer"}
 
 Source: developers.google.com/identity/protocols/oauth2/service-account, and google-auth as driven on 2026-11-24: the
-assertion's audience is Google's address whatever `token_uri` says. Needs the extra `crypto`.
+assertion's audience is Google's address whatever `token_uri` says.
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import jwt
 
 from providers.base import ErrorCode, ProviderError
 from providers.wire import Call, call_json, error_of, with_code
@@ -32,12 +32,6 @@ EARLY = 300.0
 """Seconds before its end from which a token is not used any more."""
 _MEMBERS = ("client_email", "private_key", "private_key_id", "token_uri")
 _BAD_GRANT = frozenset({400, 401})
-
-
-def require_crypto() -> None:
-    """Raises ValueError where assertions cannot be signed."""
-    if importlib.util.find_spec("jwt") is None or importlib.util.find_spec("cryptography") is None:
-        raise ValueError('a service account needs the extra `crypto`: pip install "PyJWT[crypto]"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +86,6 @@ class ServiceAccount:
 
 def _assertion(path: Path, now: int) -> tuple[str, str]:
     """The token endpoint and what to send there. Raises ProviderError(AUTH)."""
-    import jwt  # noqa: PLC0415 - an extra that need not be installed
-
     account = _read(path)
     claims = {"iss": account.client_email, "scope": SCOPE, "aud": AUDIENCE, "iat": now, "exp": now + LIFETIME}
     try:

@@ -37,7 +37,7 @@ from providers.base import (
 )
 from providers.catalogue import load_catalogue
 from providers.checks import settled
-from providers.google_token import ServiceAccount, require_crypto
+from providers.google_token import ServiceAccount
 from providers.google_veo_wire import (
     INLINE,
     RESERVED,
@@ -98,12 +98,10 @@ class GoogleVeo:
         """Make one from texts: `project` and `credentials` (the path of a service account's key file, read when it is
         needed), and perhaps `location`, `bucket`, `url`, `storage_url`.
 
-        Raises NotConfigured without the first two, ValueError for an option that is unknown or wrong, and where the
-        extra `crypto` is not installed.
+        Raises NotConfigured without the first two, ValueError for an option that is unknown or wrong.
         """
         only(NAME, options, "project", "location", "credentials", "bucket", "url", "storage_url")
         project, credentials = required(NAME, options, "project", "credentials")
-        require_crypto()
         location = options.get("location") or "us-central1"
         if not _PROJECT.fullmatch(project) or not _LOCATION.fullmatch(location):
             raise ValueError("google_veo's project and location are words such as my-project and us-central1")

@@ -1,6 +1,6 @@
 """An RSA key made of a secret, always the same one: who restarts the mock finds its signatures still good.
 
-For the mock alone: the numbers come from a generator that is no secret's friend. Needs the extra `crypto`.
+For the mock alone: the numbers come from a generator that is no secret's friend.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 import random
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.asymmetric import rsa
+from jwt.algorithms import RSAAlgorithm
 
 _E = 65537
 _HALF = 1024
@@ -19,10 +19,8 @@ _SMALL = math.prod(n for n in range(3, 2000) if all(n % d for d in range(2, math
 
 
 @lru_cache(maxsize=8)
-def rsa_key(secret: bytes) -> RSAPrivateKey:
+def rsa_key(secret: bytes) -> rsa.RSAPrivateKey:
     """The key of 2,048 bits that belongs to a secret; making it takes some tenths of a second."""
-    from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: PLC0415 - an extra that need not be installed
-
     source = random.Random(secret)  # noqa: S311 - see above
     p, q = _prime(source), _prime(source)
     d = pow(_E, -1, math.lcm(p - 1, q - 1))
@@ -33,8 +31,6 @@ def rsa_key(secret: bytes) -> RSAPrivateKey:
 
 def public_jwk(secret: bytes, kid: str) -> dict[str, Any]:
     """The public half as a JWK, for a JWKS."""
-    from jwt.algorithms import RSAAlgorithm  # noqa: PLC0415 - an extra that need not be installed
-
     jwk: dict[str, Any] = RSAAlgorithm.to_jwk(rsa_key(secret).public_key(), as_dict=True)
     return {"kid": kid, "use": "sig", "alg": "RS256", **{name: jwk[name] for name in ("kty", "n", "e")}}
 

@@ -13,7 +13,6 @@ from providers.base import (
     Operation,
     Phase,
     ProviderError,
-    Signed,
     SubmitContext,
     VideoRequest,
 )
@@ -166,11 +165,3 @@ async def test_a_submit_is_accepted_with_its_model(server, client):
     result = await provider.submit(VideoRequest("fox"), SubmitContext("tok"))
     assert isinstance(result, Accepted)
     assert result.operation.data["model"] == CATALOGUE.default_model
-
-
-async def test_without_the_means_to_verify_it_no_callback_is_asked_for(monkeypatch, server, client):
-    monkeypatch.setattr("providers.fal.has_crypto", lambda: False)
-    provider = create_provider("fal", Clients(client, client, client), {"api_key": "k:s", "url": f"{server.url}/fal"})
-    await provider.submit(VideoRequest("a fox"), SubmitContext("tok", "https://us.test/callbacks/tok"))
-    assert provider.capabilities.recovery.callback_seconds is None
-    assert provider.capabilities.callbacks is Signed.NONE

@@ -109,11 +109,11 @@ def test_a_model_that_nobody_knows_gets_only_what_was_asked():
     assert body["response_format"] == {"type": "video", "delivery": "uri"}
 
 
-def test_a_callback_is_asked_for_where_it_can_be_verified():
+def test_a_callback_is_asked_for_where_we_have_an_address():
     request = VideoRequest("a fox", **ASKED)
     config = body_of(request, "https://us.test/cb/x")["webhook_config"]
     assert config == {"uris": ["https://us.test/cb/x"], "user_metadata": {"dailies": TOKEN}}
-    assert "webhook_config" not in body_of(request, "https://us.test/cb/x", rings=False)
+    assert "webhook_config" not in body_of(request)
 
 
 def test_labels_are_what_google_takes():

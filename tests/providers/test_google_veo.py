@@ -1,7 +1,6 @@
 """Veo on Google Cloud: the contract with results in Cloud Storage and inside answers, what is sent, what is meant."""
 
 import asyncio
-import sys
 
 import pytest
 
@@ -294,12 +293,6 @@ def test_what_is_needed_is_named():
     with pytest.raises(NotConfigured) as caught:
         made(None, {"location": "us-central1"})
     assert caught.value.missing == ("project", "credentials")
-
-
-def test_without_the_extra_it_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "jwt", None)
-    with pytest.raises(ValueError, match="crypto"):
-        made(None, options_for("http://x", tmp_path))
 
 
 # Tokens on the way

@@ -18,6 +18,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -165,12 +166,8 @@ def _ring(studio: Studio, work: Work, event: str) -> Ring:
     return Ring(body, {"content-type": "application/json", **headers})
 
 
-def _key(studio: Studio) -> Any:
+def _key(studio: Studio) -> Ed25519PrivateKey:
     """The Ed25519 key that signs callbacks."""
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415 - an extra of the mock, too
-        Ed25519PrivateKey,
-    )
-
     return Ed25519PrivateKey.from_private_bytes(studio.secret_for("fal callbacks"))
 
 

@@ -19,6 +19,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+import jwt
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -206,8 +207,6 @@ def _kid(secret: bytes) -> str:
 
 def _ring(studio: Studio, work: Work, event: str) -> Ring:
     """A callback as the documentation of 2026-05 has it; the JWT's claims are not documented but for an audience."""
-    import jwt  # noqa: PLC0415 - an extra that need not be installed
-
     now, secret = int(studio.clock()), _signing_secret(studio)
     kind = "requires_action" if event == "early" else "failed" if work.ending in _ERRORS else "completed"
     kind = "cancelled" if work.cancelled_at is not None else kind

@@ -19,6 +19,7 @@ import time
 from typing import Any
 from urllib.parse import parse_qs
 
+import jwt
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -146,8 +147,6 @@ def _no_grant(error: str, description: str) -> Response:
 
 def _wrong_assertion(assertion: str, now: float) -> str | None:
     """What is wrong with a service account's assertion, but for its signature."""
-    import jwt  # noqa: PLC0415 - an extra that need not be installed
-
     try:
         header = jwt.get_unverified_header(assertion)
         claims = jwt.decode(assertion, options={"verify_signature": False})
