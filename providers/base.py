@@ -255,6 +255,7 @@ class Model:
         image_url, image_data: whether a first frame can be given by address, and as bytes; `last_image` a last one too.
         needs_image: whether nothing can be made without a first frame.
         prices: list price in micro-USD per second of video by resolution; the key `*` is for all others.
+        per_image: what is charged beside that for each input picture, in micro-USD.
         typical_seconds: how long a generation usually takes, until our own history tells.
     """
 
@@ -273,6 +274,7 @@ class Model:
     last_image: bool = False
     needs_image: bool = False
     prices: Mapping[str, int] = field(default_factory=dict)
+    per_image: int = 0
     typical_seconds: float = 60.0
 
 
@@ -320,8 +322,9 @@ class Capabilities:
         cancel: whether it can be asked to stop.
         callbacks: whether it rings when the work ends, and how that is verified.
         recovery: how an unknown submit can be cleared up.
-        reserved: members of the provider's body, as dotted paths (`input.prompt`), that `extra` may not set, since
-            Dailies does: what is checked and priced is what is sent.
+        reserved: members of the provider's body, as dotted paths (`input.prompt`), that `extra` may not set in any
+            spelling, since Dailies does: what is checked and priced is what is sent. What no provider's `extra` may
+            set is in `providers.reserved`.
     """
 
     catalogue: Catalogue

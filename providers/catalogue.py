@@ -16,6 +16,7 @@ A catalogue is data with a date. Its form::
     seed = true                          # also: negative_prompt, image_url, image_data, last_image, needs_image
     max_prompt = 4000
     typical_seconds = 90
+    per_image = "0.01"                   # USD beside the seconds for each input picture, as text
     [models."fox-2".prices]              # USD per second of video, as text, by resolution; "*" for all others
     "720p" = "0.10"
     "*" = "0.15"
@@ -104,6 +105,7 @@ def _model(name: str, entry: Mapping[str, Any]) -> Model:
             "aspect_ratios": tuple(entry.get("aspect_ratios", ())),
             "resolutions": tuple(entry.get("resolutions", ())),
             "audio": Audio(entry.get("audio", Audio.NEVER)),
+            "per_image": _micros(entry.get("per_image", "0")),
             "prices": {key: _micros(price) for key, price in entry.get("prices", {}).items()},
         },
     )
@@ -118,6 +120,8 @@ def _require_consistent(model: Model) -> None:
     ):
         if value is not None and value not in allowed:
             raise ValueError(f"{model.id}: the default {value!r} is not among what is offered")
+    if not model.durations:
+        raise ValueError(f"{model.id}: has a price for a second, and no length that it could be multiplied by")
     priced = set(model.prices) - {"*"}
     if not priced <= set(model.resolutions):
         raise ValueError(f"{model.id}: has prices for resolutions that it does not offer")

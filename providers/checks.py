@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cache
 
 from providers.base import Audio, Capabilities, Catalogue, Model, VideoRequest
+from providers.reserved import plain, refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,13 +19,15 @@ class Problem:
     allowed: Sequence[object] | None = None
 
 
-def check(request: VideoRequest, capabilities: Capabilities) -> list[Problem]:
+def check(request: VideoRequest, capabilities: Capabilities, allowed: frozenset[str] = frozenset()) -> list[Problem]:
     """Everything that is wrong with a request, or an empty list.
 
+    `allowed` are names that `extra` may have although `providers.reserved` lists them; what the adapter sets itself
+    is never among them.
     A model that the catalogue does not know is passed on: of its parameters nothing can be said (see `unknown_model`).
     """
     catalogue = capabilities.catalogue
-    found = list(_extra(request.extra, capabilities.reserved))
+    found = list(_look(request.extra, "/extra", "", _plain(capabilities.reserved), _plain(allowed)))
     retired = catalogue.retired.get(request.model or "")
     if retired is not None:
         detail = f"{request.model!r} was shut down by its provider on {retired.on}; ask for {retired.successor!r}"
@@ -59,21 +62,27 @@ def settled(request: VideoRequest, catalogue: Catalogue) -> VideoRequest:
 def list_price(request: VideoRequest, catalogue: Catalogue) -> int:
     """What the list price says, in micro-USD; never less than what is asked for may cost.
 
-    Where the length or the resolution is not known the longest and the dearest count, and for a model that the
-    catalogue does not know the dearest of all.
+    Where the length or the resolution is not known the longest and the dearest count. For a model that the catalogue
+    does not know it is the dearest of all, whatever resolution is named: that price is another model's.
     """
     request = settled(request, catalogue)
     model = catalogue.models.get(request.model or catalogue.default_model)
-    models = [model] if model else list(catalogue.models.values())
-    per_second = max(_per_second(each, request.resolution) for each in models)
-    longest = max((max(each.durations, default=0) for each in models), default=0)
-    return per_second * (request.duration or longest)
+    if model is not None:
+        return _price(request, model, _per_second(model, request.resolution), max(model.durations, default=0))
+    models = list(catalogue.models.values())
+    dearest = max(models, key=lambda each: each.per_image)
+    longest = max(max(each.durations, default=0) for each in models)
+    return _price(request, dearest, max(_per_second(each, None) for each in models), longest)
+
+
+def _price(request: VideoRequest, model: Model, per_second: int, longest: int) -> int:
+    pictures = sum(picture is not None for picture in (request.image, request.last_image))
+    return per_second * (request.duration or longest) + model.per_image * pictures
 
 
 def _per_second(model: Model, resolution: str | None) -> int:
-    if resolution is None:
-        return max(model.prices.values(), default=0)
-    return model.prices.get(resolution, model.prices.get("*", max(model.prices.values(), default=0)))
+    dearest = max(model.prices.values(), default=0)
+    return dearest if resolution is None else model.prices.get(resolution, model.prices.get("*", dearest))
 
 
 def _problems(request: VideoRequest, can: Model) -> Iterator[Problem]:
@@ -111,12 +120,36 @@ def _switches(request: VideoRequest, can: Model) -> Iterator[Problem]:
         yield Problem("/parameters/image", f"{can.id} makes videos from a first picture only")
 
 
-def _extra(extra: Mapping[str, Any], reserved: frozenset[str], at: str = "") -> Iterator[Problem]:
+def _look(value: object, at: str, place: str, ours: frozenset[str], allowed: frozenset[str]) -> Iterator[Problem]:
     """What is checked and priced is what is sent: `extra` adds to it and replaces nothing of it."""
-    for name, value in extra.items():
-        path = f"{at}{name}"
-        within = any(place.startswith(f"{path}.") for place in reserved)
-        if path in reserved or (within and not isinstance(value, Mapping)):
-            yield Problem(f"/extra/{path.replace('.', '/')}", "is set by Dailies: use the request's own members")
-        elif isinstance(value, Mapping):
-            yield from _extra(value, reserved, f"{path}.")
+    if isinstance(value, Mapping):
+        for name, below in value.items():
+            pointer, path = f"{at}/{_escaped(name)}", f"{place}{plain(name)}"
+            problem = _member(name, path, below, ours, allowed)
+            if problem is not None:
+                yield Problem(pointer, problem)
+            else:
+                yield from _look(below, pointer, f"{path}.", ours, allowed)
+    elif isinstance(value, list | tuple):
+        for index, below in enumerate(value):
+            yield from _look(below, f"{at}/{index}", place, ours, allowed)
+
+
+def _member(name: str, path: str, value: object, ours: frozenset[str], allowed: frozenset[str]) -> str | None:
+    """What is wrong with a member, itself and not what is in it."""
+    if not name or name != name.strip():
+        return "has no name, or one with a space at its end"
+    if path in ours or (not isinstance(value, Mapping) and any(each.startswith(f"{path}.") for each in ours)):
+        return "is set by Dailies: use the request's own members"
+    why = None if plain(name) in allowed else refused(name)
+    return why and f"{why}; the operator of this service can allow it"
+
+
+@cache
+def _plain(names: frozenset[str]) -> frozenset[str]:
+    return frozenset(map(plain, names))
+
+
+def _escaped(name: str) -> str:
+    """As JSON pointers write it (RFC 6901)."""
+    return name.replace("~", "~0").replace("/", "~1")

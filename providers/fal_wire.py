@@ -31,20 +31,13 @@ _SUFFIXES = {"status_url": "/status", "response_url": "", "cancel_url": "/cancel
 _PHASES = {"IN_QUEUE": Phase.QUEUED, "IN_PROGRESS": Phase.RUNNING}
 
 _OURS = {"prompt", "duration", "aspect_ratio", "resolution", "seed", "generate_audio", "negative_prompt"}
-_COUNTS = {"num_videos", "num_outputs", "num_samples", "num_generations", "number_of_videos", "batch_size", "n"}
-_LENGTHS = {"num_frames", "frames", "frames_per_second", "fps", "num_seconds", "video_length", "length", "seconds"}
-_SIZES = {"video_size", "size", "width", "height", "quality", "mode", "sync_mode", "webhook_url"}
 RESERVED = frozenset(
     _OURS
-    | _COUNTS
-    | _LENGTHS
-    | _SIZES
     | {"image_url", "end_image_url"}
     # the names of both pictures that some models have instead
     | {entry[place] for entry in load_native("fal").values() for place in ("image", "last_image") if place in entry}
 )
-"""Our own members, and those of any endpoint that would change number, length or size of what is made, or where it goes
-(`sync_mode` puts the file into the answer)."""
+"""What we set ourselves."""
 
 REFUSED = frozenset({"content_policy_violation", "no_media_generated"})
 _BROKEN_MODEL = frozenset(

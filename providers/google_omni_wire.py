@@ -29,11 +29,10 @@ INLINE = frozenset({"data"})
 
 RESERVED = frozenset(
     {"model", "agent", "input", "background", "store", "stream", "tools", "labels.dailies"}
-    | {"service_tier", "serviceTier", "response_modalities", "responseModalities"}  # what multiplies the price
-    | {"webhook_config", "webhookConfig", "responseFormat", "generationConfig"}
+    | {"response_modalities"}  # which multiply the price
+    | {"webhook_config"}
     | {f"response_format.{name}" for name in ("type", "delivery", "duration", "resolution", "aspect_ratio", "gcs_uri")}
-    | {"response_format.aspectRatio", "response_format.gcsUri"}
-    | {"generation_config.seed", "generation_config.video_config", "generation_config.videoConfig"}
+    | {"generation_config.seed", "generation_config.video_config"}
 )
 
 _PHASES = {

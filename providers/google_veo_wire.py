@@ -25,13 +25,11 @@ from providers.wire import inline_index, merged
 INLINE = frozenset({"bytesBase64Encoded"})
 """The members whose strings may hold a whole file."""
 
-_SET = ("sampleCount", "storageUri", "durationSeconds", "seed", "aspectRatio", "resolution", "negativePrompt")
-_SNAKE = re.compile(r"(?<=[a-z])([A-Z])")
-RESERVED = frozenset({"instances", "labels.dailies"}) | {
-    f"parameters.{spelled}"
-    for name in (*_SET, "generateAudio", "pubsubTopic")
-    for spelled in (name, _SNAKE.sub(r"_\1", name).lower())
-}
+_SET = (
+    *("sampleCount", "storageUri", "durationSeconds", "seed"),
+    *("aspectRatio", "resolution", "negativePrompt", "generateAudio"),
+)
+RESERVED = frozenset({"instances", "labels.dailies"} | {f"parameters.{name}" for name in _SET})
 
 _NAME = re.compile(r"projects/[^/]+/locations/[^/]+/publishers/google/models/[^/]+/operations/[^/]+")
 _OBJECT = re.compile(r"gs://([^/]+)/(.+)")

@@ -44,11 +44,7 @@ from providers.wire.errors import envelope
 
 NAME = "openai_videos"
 
-RESERVED = frozenset(
-    {"prompt", "model", "seconds", "size"}
-    | {"duration", "resolution", "quality", "n", "num_videos", "number_of_videos"}  # gateways' words for what is priced
-    | {"callback_url", "webhook_url", "webhook"}
-)
+RESERVED = frozenset({"prompt", "model", "seconds", "size"})
 
 _PHASES = {
     "queued": Phase.QUEUED,
@@ -69,6 +65,7 @@ _CODES = {
 }
 """Members `code` and `type` of an error: several gateways' notes of 2026, and OpenAI's API reference."""
 
+_FIELD = re.compile(r"[A-Za-z0-9_]+")
 _SHORT_SIDES = {"2k": 1440, "4k": 2160}
 _ENDINGS = {"image/jpeg": "jpg", "image/webp": "webp"}
 
@@ -105,7 +102,10 @@ class OpenAIVideos:
         if lost:
             words = f"nothing was sent: the /v1/videos dialect has no word for {', '.join(lost)}"
             return Rejected(ProviderError(ErrorCode.INVALID_REQUEST, words, billed=False))
-        call = build_submit(self._base, self._headers, request)
+        try:
+            call = build_submit(self._base, self._headers, request)
+        except ProviderError as error:
+            return Rejected(error)
         return await submit_once(
             self._clients.submit, call, read=lambda _, __, body: read_submitted(body, request), read_error=read_error
         )
@@ -151,7 +151,7 @@ def unspoken(request: VideoRequest, *, known: bool) -> Iterator[str]:
         "a last picture": request.last_image is not None,
         "two first pictures": image is not None and "input_reference" in request.extra,
         f"{request.aspect_ratio} at {request.resolution}": _shaped(request) and size_of(request) is None,
-        "members of extra with brackets in their names": _bracketed(request.extra),
+        "members of extra whose names are not made of letters, digits and _": _oddly_named(request.extra),
     }
     return (name for name, asked in lost.items() if asked)
 
@@ -160,15 +160,19 @@ def _shaped(request: VideoRequest) -> bool:
     return request.aspect_ratio is not None or request.resolution is not None
 
 
-def _bracketed(value: object) -> bool:
-    """In a form `a[b]` means `{"a": {"b": ...}}`: such names could get around what is reserved."""
+def _oddly_named(value: object) -> bool:
+    """In a form `a[b]` means `{"a": {"b": ...}}`, and a member without a name is what is in it: such names could get
+    around what is reserved."""
     if isinstance(value, Mapping):
-        return any("[" in name or "]" in name or _bracketed(below) for name, below in value.items())
-    return isinstance(value, list) and any(map(_bracketed, value))
+        return any(not _FIELD.fullmatch(name) or _oddly_named(below) for name, below in value.items())
+    return isinstance(value, list) and any(map(_oddly_named, value))
 
 
 def build_submit(base: str, headers: Mapping[str, str], request: VideoRequest) -> Call:
-    """The paid call, as the official client sends it: one part per member, nested ones with brackets."""
+    """The paid call, as the official client sends it: one part per member, nested ones with brackets.
+
+    Raises ProviderError(INVALID_REQUEST) where `extra` would say one of our members a second time.
+    """
     asked = {
         "prompt": request.prompt,
         "model": request.model,
@@ -180,6 +184,8 @@ def build_submit(base: str, headers: Mapping[str, str], request: VideoRequest) -
     for name, text in _fields(body):
         form.setdefault(name, []).append(text)
     files = {"input_reference": _file(request.image)} if request.image else {}
+    if any(len(form.get(name, ())) > 1 for name in asked) or files.keys() & form.keys():
+        raise ProviderError(ErrorCode.INVALID_REQUEST, "nothing was sent: extra repeats what is asked", billed=False)
     return Call("POST", f"{base}/videos", headers, form=form, files=files)
 
 

@@ -54,19 +54,11 @@ CALLBACK_SECONDS = 3600.0
 once a job has ended, and jobs take "30 seconds to several minutes"."""
 
 _VERTEX = "google-vertex"
-_ROUTES = (_VERTEX, "google-ai-studio", "byteplus", "seed", "alibaba", "xai")
-_PRICED = (
-    *("sampleCount", "numberOfVideos", "n", "durationSeconds", "duration", "seconds", "frames", "resolution", "size"),
-    *("generateAudio", "generate_audio", "service_tier", "storageUri", "pubsubTopic", "callback_url"),
-)
-"""What would change the price or the destination, if OpenRouter let it through to a maker."""
 RESERVED = frozenset(
     {"model", "prompt", "duration", "resolution", "aspect_ratio", "size", "seed", "generate_audio", "frame_images"}
     | {"callback_url", "session_id", "user"}
-    | {"previous_job_id", "upscale_factor", "creativity"}  # other work than what is priced
+    | {"creativity"}  # only of upscaling, which is other work than what is priced
     | {f"provider.options.{_VERTEX}.parameters.negativePrompt"}
-    | {f"provider.options.{route}.parameters.{name}" for route in _ROUTES for name in _PRICED}
-    | {f"provider.options.{route}.{name}" for route in _ROUTES for name in _PRICED}
 )
 
 _PHASES = {

@@ -51,14 +51,11 @@ _PASSING = re.compile(
 )
 
 _OURS = {"prompt", "duration", "aspect_ratio", "resolution", "seed", "generate_audio", "negative_prompt"}
-_COUNTS = {"num_outputs", "num_videos", "num_samples", "number_of_videos", "batch_size", "n"}
-_LENGTHS = {"num_frames", "frames", "frames_per_second", "fps", "video_length", "length", "seconds", "reference_videos"}
-_SIZES = {"size", "width", "height", "quality", "mode"}
 _PICTURES = {entry[place] for entry in load_native("replicate").values() for place in entry}
 RESERVED = frozenset({"version", "webhook", "webhook_events_filter", "stream"}) | frozenset(
-    f"input.{name}" for name in _OURS | _COUNTS | _LENGTHS | _SIZES | _PICTURES
+    f"input.{name}" for name in _OURS | _PICTURES | {"video", "reference_video"}
 )
-"""Our own members, and those of any model that would change number, length or size of what is made."""
+"""What we set ourselves, and videos as inputs: some models charge for their seconds, too."""
 
 
 def parts_of(model: str) -> tuple[str, str | None]:

@@ -48,7 +48,7 @@ VERSION = "2024-11-06"
 
 RESERVED = frozenset(
     {"model", "promptText", "promptImage", "ratio", "resolution", "duration", "seed", "audio", "negativePrompt"}
-    | {"outputFormat", "proresProfile", "draft", "draftTaskId", "referenceVideos", "providerSettings"}
+    | {"outputFormat", "proresProfile", "draft", "providerSettings"}
 )
 """What we set, and what changes the price: other formats cost more per second, drafts and multi-shot have a price and a
 length of their own (SDK 5.24.0)."""

@@ -29,6 +29,8 @@ def _look(value: object, depth: int) -> None:
         case dict():
             for name, member in value.items():
                 _look(name, depth)
+                if not name or name != name.strip():
+                    raise ValueError("has a member without a name, or with a space at the end of its name")
                 _look(member, depth + 1)
         case list():
             for item in value:

@@ -7,7 +7,7 @@ import binascii
 import hashlib
 from typing import Any
 
-from providers.base import VideoRequest
+from providers.base import Media, VideoRequest
 from providers.catalogue import load_catalogue
 from providers.checks import list_price
 from providers.mock.order import USUAL_SECONDS, Order, Refusal, hash_of
@@ -34,7 +34,8 @@ def read_order(raw: object) -> Order:
     body["audio"] = _flag(raw, "audio")
     body["image"], body["last_image"] = _image(raw.get("image")), _image(raw.get("last_image"))
     body["callback_url"] = _url(raw.get("callback_url"), "callback_url")
-    asked = VideoRequest(prompt, duration=body["duration"], resolution=body["resolution"])
+    first, last = (Media(url="given") if body[name] else None for name in ("image", "last_image"))
+    asked = VideoRequest(prompt, duration=body["duration"], resolution=body["resolution"], image=first, last_image=last)
     return Order(
         prompt=prompt,
         body=body,

@@ -7,7 +7,6 @@ from providers.base import ErrorCode, Media, Operation, Phase, ProviderError, Re
 from providers.catalogue import load_catalogue
 from providers.checks import check
 from providers.fal_wire import (
-    RESERVED,
     RunFailed,
     address_of,
     build_submit,
@@ -85,12 +84,13 @@ async def test_a_model_that_is_no_address_is_refused_before_anything_is_sent(mod
     assert (result.error.code, result.error.billed) == (ErrorCode.INVALID_REQUEST, False)
 
 
-@pytest.mark.parametrize("name", ["duration", "num_videos", "num_frames", "sync_mode", "first_frame_url", "resolution"])
+@pytest.mark.parametrize(
+    "name", ["duration", "num_videos", "num_frames", "sync_mode", "first_frame_url", "resolution", "multi_prompt"]
+)
 def test_extra_changes_neither_price_nor_destination(name):
     capabilities = create_provider("fal", Clients(None, None, None), {"api_key": "a:b"}).capabilities
     problems = check(VideoRequest("fox", extra={name: 1, "enhance_prompt": True}), capabilities)
     assert [problem.pointer for problem in problems] == [f"/extra/{name}"]
-    assert name in RESERVED
 
 
 def test_addresses_of_our_own_origin_are_used_and_all_others_rebuilt():

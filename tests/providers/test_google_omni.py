@@ -133,6 +133,11 @@ def test_labels_are_what_google_takes():
         {"responseFormat": {"resolution": "4k"}},
         {"response_format": {"resolution": "4k"}},
         {"response_format": {"gcs_uri": "gs://theirs"}},
+        {"responseFormat": {"gcsUri": "gs://theirs"}},
+        {"generationConfig": {"videoConfig": {"task": "upscale"}}},
+        {"response_format": {"duration ": "15s"}},
+        {"previousInteractionId": "v1_b"},
+        {"environment": {"type": "remote"}},
         {"response_format": [{"type": "video"}]},
         {"generation_config": {"video_config": {"task": "upscale"}}},
         {"labels": {"dailies": "other"}},
@@ -146,7 +151,6 @@ def test_extra_changes_neither_price_nor_destination(extra):
 
 def test_what_is_not_ours_may_be_extra():
     extra = {
-        "previous_interaction_id": "v1_b",
         "safety_settings": [],
         "generation_config": {"x": 1},
         "labels": {"a": "b"},

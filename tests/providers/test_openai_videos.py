@@ -33,6 +33,7 @@ pytestmark = pytest.mark.anyio
 BASE = "https://gateway.test/v1"
 OPERATION = Operation("video_1", {"model": "sora-2"})
 PICTURE = Media(data=b"jpg", mime_type="image/jpeg")
+ODD = "members of extra whose names are not made of letters, digits and _"
 
 
 class TestOpenAIVideos(ProviderContract):
@@ -112,8 +113,12 @@ def test_sizes(resolution, shape, size):
         ({"last_image": PICTURE}, "a last picture"),
         ({"image": PICTURE, "extra": {"input_reference": {"file_id": "x"}}}, "two first pictures"),
         ({"aspect_ratio": "adaptive", "resolution": "1p"}, "adaptive at 1p"),
-        ({"extra": {"seconds[]": "12"}}, "members of extra with brackets in their names"),
-        ({"extra": {"x": [{"y]": 1}]}}, "members of extra with brackets in their names"),
+        ({"extra": {"seconds[]": "12"}}, ODD),
+        ({"extra": {"x": [{"y]": 1}]}}, ODD),
+        ({"extra": {"": {"seconds": "12"}}}, ODD),
+        ({"extra": {"x": {"": {"y": 1}}}}, ODD),
+        ({"extra": {"seconds ": "12"}}, ODD),
+        ({"extra": {"x-y": 1}}, ODD),
     ],
 )
 async def test_what_the_dialect_cannot_say_is_refused_before_anything_is_sent(asked, lost):
@@ -136,6 +141,14 @@ def test_extra_changes_neither_price_nor_destination(name):
 
 def test_an_unknown_model_is_priced_as_the_dearest():
     assert list_price(VideoRequest("fox", model="any/model"), made().capabilities.catalogue) == 12 * 500_000
+
+
+@pytest.mark.parametrize("extra", [{"": {"seconds": "12"}}, {"": {"model": "sora-2-pro"}}, {"input_reference": "x"}])
+def test_no_member_of_ours_is_said_twice(extra):
+    request = VideoRequest("fox", model="sora-2", duration=4, image=PICTURE, extra=extra)
+    with pytest.raises(ProviderError, match="nothing was sent") as caught:
+        build_submit("http://x/v1", {}, request)
+    assert (caught.value.code, caught.value.billed) == (ErrorCode.INVALID_REQUEST, False)
 
 
 @pytest.mark.parametrize("body", [None, [], {}, {"id": 5}, {"id": ""}, {"id": "a\nb"}])

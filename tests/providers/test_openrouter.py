@@ -111,6 +111,10 @@ def test_a_callback_must_be_https(base, url, sent):
         {"user": "x"},
         {"provider": {"options": {"google-vertex": {"parameters": {"sampleCount": 4}}}}},
         {"provider": {"options": {"byteplus": {"duration": 60}}}},
+        {"provider": {"options": {"minimax": {"parameters": {"resolution": "2K"}}}}},
+        {"provider": {"options": {"google-vertex/us": {"parameters": {"sampleCount": 4}}}}},
+        {"input_references": [{"type": "video_url", "video_url": {"url": "https://x.test/30s.mp4"}}]},
+        {"models": ["x/dearer"]},
         {"provider": "cheapest"},
     ],
 )

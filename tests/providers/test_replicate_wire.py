@@ -91,6 +91,8 @@ async def test_what_is_no_model_is_refused_before_anything_is_sent(model):
     [
         ({"input": {"duration": 60}}, "/extra/input/duration"),
         ({"input": {"num_outputs": 4}}, "/extra/input/num_outputs"),
+        ({"input": {"fps": 60}}, "/extra/input/fps"),
+        ({"input": {"video": "https://x.test/30s.mp4"}}, "/extra/input/video"),
         ({"input": {"last_frame_image": "x"}}, "/extra/input/last_frame_image"),
         ({"input": 5}, "/extra/input"),
         ({"webhook": "https://evil.test"}, "/extra/webhook"),

@@ -7,7 +7,7 @@ import binascii
 from collections.abc import Mapping
 from typing import Any
 
-from providers.base import Model, ProviderError, VideoRequest
+from providers.base import Media, Model, ProviderError, VideoRequest
 from providers.catalogue import load_catalogue
 from providers.fal_wire import length_of, require_model, wire_of
 from providers.mock.order import Order, Refusal, dialect_order
@@ -43,6 +43,7 @@ def read_order(model: str, raw: Mapping[str, Any], webhook: str | None, origin: 
     _require_prompt(raw.get("prompt"))
     for name in ("image", "last_image"):
         _require_picture(raw, wire[name])
+    first, last = (Media(url=raw[wire[name]]) if raw.get(wire[name]) else None for name in ("image", "last_image"))
     if known is not None:
         _require_offered(raw, known, wire)
     for name, kind in (("seed", int), ("generate_audio", bool), ("negative_prompt", str)):
@@ -57,6 +58,8 @@ def read_order(model: str, raw: Mapping[str, Any], webhook: str | None, origin: 
         aspect_ratio=_text(raw, "aspect_ratio"),
         resolution=_text(raw, "resolution"),
         seed=raw.get("seed"),
+        image=first,
+        last_image=last,
     )
     shown = {"app": app_of(model), "origin": origin}
     charged = frozenset({"moderation"})

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from providers.base import Model, VideoRequest
+from providers.base import Media, Model, VideoRequest
 from providers.catalogue import load_catalogue, native_of
 from providers.mock.order import Order, Refusal, dialect_order
 
@@ -32,6 +32,9 @@ def read_order(model: str | None, raw: Mapping[str, Any], origin: str) -> Order:
     _require_types(given)
     for place in ("image", "last_image"):
         _require_picture(given, names[place])
+    first, last = (
+        Media(url=given[names[each]]) if given.get(names[each]) else None for each in ("image", "last_image")
+    )
     if known is not None:
         _require_offered(given, known)
     webhook, events = _webhook(raw)
@@ -42,6 +45,8 @@ def read_order(model: str | None, raw: Mapping[str, Any], origin: str) -> Order:
         aspect_ratio=given.get("aspect_ratio"),
         resolution=given.get("resolution"),
         seed=given.get("seed"),
+        image=first,
+        last_image=last,
     )
     shown = {
         "origin": origin,
