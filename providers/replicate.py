@@ -16,7 +16,6 @@ kept for an hour.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
@@ -57,7 +56,7 @@ from providers.replicate_wire import (
     read_upload,
 )
 from providers.wire import Call, Clients, call_json, download, submit_once
-from providers.wire.jwks import RENEW_AT_MOST
+from providers.wire.kept import Kept
 from providers.wire.signatures import header, require_fresh, standard_secret, verify_standard
 
 URL = "https://api.replicate.com/v1"
@@ -85,8 +84,7 @@ class ReplicateProvider:
         self._clients, self._base = clients, url
         self._headers = {"authorization": f"Bearer {api_key}"}
         self._given = standard_secret(webhook_secret) if webhook_secret else None
-        self._fetched: bytes | None = None
-        self._fetched_at, self._lock = 0.0, asyncio.Lock()
+        self._secret = Kept(self._ask_secret)
 
     @classmethod
     def from_options(cls, clients: Clients, options: Mapping[str, str]) -> ReplicateProvider:
@@ -137,29 +135,22 @@ class ReplicateProvider:
         event_id = header(headers, "webhook-id")
         require_fresh(header(headers, "webhook-timestamp"), now)
         header(headers, "webhook-signature")
-        key = self._given or await self._secret(now, fresh=False)
         try:
-            verify_standard(key, headers, body, now)
-        except ProviderError:
-            renewed = key if self._given else await self._secret(now, fresh=True)
-            if renewed == key:
+            verify_standard(self._given or await self._secret.current(now), headers, body, now)
+        except ProviderError as error:
+            if self._given or error.code is not ErrorCode.AUTH:
                 raise
-            verify_standard(renewed, headers, body, now)
+            verify_standard(await self._secret.renewed(now), headers, body, now)
         return read_callback(event_id, body)
 
-    async def _secret(self, now: float, *, fresh: bool) -> bytes:
-        """The secret as Replicate tells it: kept, and asked for anew once a minute at most. Raises TRANSIENT."""
-        async with self._lock:
-            age = abs(now - self._fetched_at)
-            if self._fetched is not None and (not fresh or age < RENEW_AT_MOST):
-                return self._fetched
-            try:
-                answer = await self._call(Call("GET", f"{self._base}/webhooks/default/secret", self._headers))
-                self._fetched = standard_secret(str(answer["key"]))
-            except (ProviderError, KeyError, ValueError) as error:
-                raise ProviderError(ErrorCode.TRANSIENT, f"the webhook's secret cannot be had: {error}") from error
-            self._fetched_at = now
-            return self._fetched
+    async def _ask_secret(self) -> bytes:
+        """The secret as Replicate tells it. Raises ProviderError(TRANSIENT)."""
+        call = Call("GET", f"{self._base}/webhooks/default/secret", self._headers)
+        try:
+            answer = await call_json(self._clients.calls, call, read_error=read_error, attempts=2, deadline=5.0)
+            return standard_secret(str(answer.document()["key"]))
+        except (ProviderError, KeyError, ValueError) as error:
+            raise ProviderError(ErrorCode.TRANSIENT, f"the webhook's secret cannot be had: {error}") from error
 
     async def _host(self, picture: Media | None) -> Media | None:
         """The picture as it can travel: a large one by its address at Replicate."""
