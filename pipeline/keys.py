@@ -1,8 +1,10 @@
-"""Secrets: subkeys of SECRET_KEY, signed links, callback tokens, and the file that a laptop's own secrets live in."""
+"""Secrets: subkeys of SECRET_KEY, signed links, callback tokens, what is kept sealed, and the file that a laptop's own
+secrets live in."""
 
 from __future__ import annotations
 
 import base64
+import binascii
 import fcntl
 import hashlib
 import hmac
@@ -11,6 +13,9 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 HASH = hashlib.sha256
 
@@ -65,6 +70,50 @@ class Signer:
     def _mac(key: bytes, subject: str, expires: int) -> str:
         digest = hmac.new(key, f"{subject}\n{expires}".encode(), HASH).digest()
         return base64.urlsafe_b64encode(digest[:24]).decode()
+
+
+NONCE = 12
+
+
+class CannotOpen(Exception):
+    """What was sealed cannot be opened: with another SECRET_KEY, in another place, or it was changed."""
+
+
+class Box:
+    """Keeps texts secret at rest: AES-256-GCM under a subkey of SECRET_KEY. The first secret seals, all can open.
+
+    A sealed text is `{key}.{base64url(nonce + ciphertext)}`; `key` is eight hex digits that name the subkey and tell
+    nothing of it. It is bound to its place (`about`), so that a row copied over another one does not open there.
+    """
+
+    def __init__(self, secrets: Sequence[str], purpose: str) -> None:
+        if not secrets:
+            raise ValueError("a box needs at least one secret")
+        self._keys = {
+            derive(secret, f"{purpose}/name")[:4].hex(): AESGCM(derive(secret, purpose)) for secret in secrets[::-1]
+        }
+        self.current = derive(secrets[0], f"{purpose}/name")[:4].hex()
+
+    def seal(self, text: str, about: str, random: Callable[[int], bytes] = os.urandom) -> str:
+        """The text as it may be kept; `random` gives the nonce, which must never come twice."""
+        nonce = random(NONCE)
+        ciphertext = self._keys[self.current].encrypt(nonce, text.encode(), about.encode())
+        return f"{self.current}.{base64.urlsafe_b64encode(nonce + ciphertext).decode()}"
+
+    def open(self, sealed: str, about: str) -> str:
+        """What `seal` was given for this place. Raises CannotOpen."""
+        name, _, text = sealed.partition(".")
+        if name not in self._keys:
+            raise CannotOpen("it was sealed with a SECRET_KEY that is not set any more")
+        try:
+            raw = base64.b64decode(text, altchars=b"-_", validate=True)
+            return self._keys[name].decrypt(raw[:NONCE], raw[NONCE:], about.encode()).decode()
+        except (InvalidTag, binascii.Error, ValueError):
+            raise CannotOpen("it is not what was sealed here") from None
+
+    def is_current(self, sealed: str) -> bool:
+        """Whether the first secret sealed it, so that the others are not needed for it."""
+        return sealed.partition(".")[0] == self.current
 
 
 def local_secret(path: Path, name: str, make: Callable[[], str]) -> str:
