@@ -7,7 +7,7 @@ import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, get_args
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -138,6 +138,8 @@ class Settings(BaseSettings):
     webhook_schedule: Annotated[tuple[float, ...], NoDecode] = DEFAULT_SCHEDULE
     webhook_timeout: float = Field(15.0, gt=0)
     allowed_networks: Annotated[tuple[Network, ...], NoDecode] = ()
+    allowed_ports: Annotated[tuple[Annotated[int, Field(ge=1, le=65535)], ...], NoDecode] = (443, 8443)
+    egress_proxy: SecretStr | None = None
 
     # Files
     max_video_bytes: int = Field(5_000_000_000, ge=1_000)
@@ -163,6 +165,7 @@ class Settings(BaseSettings):
         "fallback",
         "provider_max_in_flight",
         "requests_per_minute",
+        "allowed_ports",
         mode="before",
     )
     @classmethod
@@ -184,6 +187,15 @@ class Settings(BaseSettings):
     def _empty_is_unset(cls, value: object, info: ValidationInfo) -> object:
         optional = type(None) in get_args(cls.model_fields[info.field_name or ""].annotation)
         return None if value == "" and optional else value
+
+    @field_validator("egress_proxy")
+    @classmethod
+    def _proxy(cls, value: SecretStr | None) -> SecretStr | None:
+        parts = urlsplit("" if value is None else value.get_secret_value())
+        rest = f"{parts.path.strip('/')}{parts.query}{parts.fragment}"
+        if value is not None and (parts.scheme != "http" or not parts.hostname or rest or _port_of(parts) == 0):
+            raise ValueError("is no proxy: it looks like http://proxy.internal:3128, with user:password@ if needed")
+        return value
 
     @field_validator("webhook_schedule")
     @classmethod
@@ -304,6 +316,13 @@ class Settings(BaseSettings):
     def database(self) -> str:
         """The SQLAlchemy URL: `DATABASE_URL`, or one SQLite file in `DATA_DIR`."""
         return self.database_url or f"sqlite:///{self.data_dir / 'dailies.db'}"
+
+
+def _port_of(parts: SplitResult) -> int | None:
+    try:
+        return parts.port
+    except ValueError:
+        return 0
 
 
 def load_settings(**overrides: object) -> Settings:

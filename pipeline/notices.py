@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.config import Settings
+from pipeline.outbound import proxy_of
 from pipeline.roster import MOCK, Providers, make_fallback
 from pipeline.safety import webhook_is_blocked
 
@@ -24,6 +25,8 @@ def notices(settings: Settings, providers: Providers, *, secrets_in: Path | None
     if settings.allowed_networks:
         networks = ", ".join(map(str, settings.allowed_networks))
         found.append(f"requests to addresses that others choose may go to {networks} (ALLOWED_NETWORKS)")
+    if (proxy := proxy_of(settings)) is not None:
+        found.append(f"requests to public addresses that others choose go through {proxy.place} (EGRESS_PROXY)")
     found += _lacking(settings, providers)
     if settings.provider == MOCK:
         found.append("PROVIDER=mock: videos are test pictures and nothing is charged")

@@ -17,7 +17,7 @@ from pipeline.config import Settings, SettingsError
 from pipeline.db import Database
 from pipeline.db.migrate import migrate, require_head
 from pipeline.keys import local_secret
-from pipeline.outbound import BadUrl, BlockedAddress, check_url
+from pipeline.outbound import BadUrl, BlockedAddress, guard_of
 from webhooks.signing import InvalidSecret, new_secret, parse_secret
 
 MIN_SECRET = 16
@@ -98,7 +98,7 @@ def check_webhook_url(settings: Settings) -> None:
     if settings.webhook_url is None or webhook_is_blocked(settings):
         return
     try:
-        check_url(settings.webhook_url, networks=settings.allowed_networks)
+        guard_of(settings).check_url(settings.webhook_url)
     except (BadUrl, BlockedAddress) as error:
         raise SettingsError(f"WEBHOOK_URL: {error}") from None
 

@@ -15,13 +15,19 @@ from pipeline.outbound.exchange import Exchange
 
 @dataclass(slots=True)
 class Call:
-    """One request on its way through aiohttp: its limits in seconds, its record, and how far it came."""
+    """One request on its way through aiohttp: its limits in seconds, its record, and how far it came.
+
+    `fresh` asks for a connection that carried nothing before. `doing` is what a connection that is being made waits
+    for, in words.
+    """
 
     exchange: Exchange
     host: str
     encrypted: bool
     connect_timeout: float | None
     write_timeout: float | None
+    fresh: bool = False
+    doing: str = ""
     opened: bool = False
     ready_at: float = 0.0
     connection: Connection | None = None
@@ -29,7 +35,7 @@ class Call:
     transport: asyncio.Transport | None = None
     write_failure: Exception | None = None
 
-    def has(self, connection: Connection, began: float) -> None:
+    def has(self, connection: Connection) -> None:
         """Note that the request has its connection."""
         self.ready_at = time.perf_counter()
         self.connection, self.protocol, self.transport = connection, connection.protocol, connection.transport
@@ -37,8 +43,6 @@ class Call:
         record.connected, record.reused = True, not self.opened
         if self.transport is not None:
             record.address = self.transport.get_extra_info("peername", (None,))[0]
-        if self.opened:
-            record.connect_ms = (self.ready_at - began) * 1000 - (record.dns_ms or 0.0)
 
     def abort(self) -> None:
         """Drop the connection at once: a TLS farewell to a peer that hangs would hold the socket for half a minute."""

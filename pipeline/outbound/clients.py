@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from functools import cache
+from functools import cache, partial
 from http.cookiejar import CookieJar
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,6 +16,7 @@ from pipeline.config import Settings
 from pipeline.outbound.dns import Lookups, Resolve
 from pipeline.outbound.guard import Guard
 from pipeline.outbound.transport import Transport
+from pipeline.outbound.tunnel import Proxy
 
 KEEP_ALIVE = 30.0
 """Seconds an idle connection to a provider or to storage is kept."""
@@ -29,15 +30,16 @@ class Outbound:
     """Every HTTP client that we have; nothing is opened before a client's first request.
 
     Args:
-        settings: `allowed_networks` for the guarded clients, and the timeouts.
+        settings: `allowed_networks`, `allowed_ports` and `egress_proxy` for the guarded clients, and the timeouts.
         ca_file: another authority for `storage`, as AWS_CA_BUNDLE gives it.
         resolve: names to addresses; the system's resolver on own threads unless given.
 
     Attributes:
         submit: a new connection for every request, closed after it: a paid call never dies under a reused one.
         calls: provider polls, cancels and lookups.
-        fetch: result URLs and input images, guarded.
-        webhooks: deliveries, guarded; https only, but for addresses in `allowed_networks`.
+        fetch: result URLs and input images, guarded like `webhooks`.
+        webhooks: deliveries, guarded: https at `allowed_ports` only and through `egress_proxy` if there is one, but for
+            addresses in `allowed_networks`.
         storage: presigned URLs of the operator's bucket.
 
     All take the limits of `httpx.Timeout`, which are per operation: bound a whole exchange by `asyncio.timeout`.
@@ -48,18 +50,18 @@ class Outbound:
         # Strangers' names can be slow on purpose: they have their own lookup threads.
         self._lookups = (Lookups(), Lookups())
         ours, theirs = (resolve or lookups for lookups in self._lookups)
-        guard = Guard(settings.allowed_networks)
+        guarded = partial(
+            Transport, tls=default_tls, resolve=theirs, guard=guard_of(settings), proxy=proxy_of(settings)
+        )
         provider = httpx.Timeout(settings.provider_timeout, connect=CONNECT)
         self.submit = _client(
             Transport(tls=default_tls, resolve=ours, per_host=64, keep_alive=None),
             httpx.Timeout(settings.provider_timeout, connect=CONNECT, read=settings.submit_timeout),
         )
         self.calls = _client(Transport(tls=default_tls, resolve=ours, per_host=64, keep_alive=KEEP_ALIVE), provider)
-        self.fetch = _client(
-            Transport(tls=default_tls, resolve=theirs, per_host=16, keep_alive=KEEP_ALIVE, guard=guard), provider
-        )
+        self.fetch = _client(guarded(per_host=16, keep_alive=KEEP_ALIVE), provider)
         self.webhooks = _client(
-            Transport(tls=default_tls, resolve=theirs, per_host=16, keep_alive=WEBHOOK_KEEP_ALIVE, guard=guard),
+            guarded(per_host=16, keep_alive=WEBHOOK_KEEP_ALIVE),
             httpx.Timeout(settings.webhook_timeout, connect=min(CONNECT, settings.webhook_timeout)),
         )
         self.storage = _client(
@@ -72,6 +74,16 @@ class Outbound:
             await client.aclose()
         for lookups in self._lookups:
             lookups.close()
+
+
+def guard_of(settings: Settings) -> Guard:
+    """The rule for URLs that others chose."""
+    return Guard(settings.allowed_networks, settings.allowed_ports)
+
+
+def proxy_of(settings: Settings) -> Proxy | None:
+    """EGRESS_PROXY, if it is set."""
+    return None if settings.egress_proxy is None else Proxy.parse(settings.egress_proxy.get_secret_value())
 
 
 def user_agent() -> str:

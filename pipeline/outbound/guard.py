@@ -56,15 +56,22 @@ _IPV6_REFUSED: tuple[tuple[Network, str], ...] = tuple(
         ("3fff::/20", "for documentation"),
     )
 )
+_ISATAP = (0x00005EFE, 0x02005EFE)
+"""The upper half of an interface identifier that hides an IPv4 address in its lower half (RFC 5214, 6.1)."""
+PORTS = (443, 8443)
+"""Where servers speak https. Other ports are other services', which a stranger's URL has no business with."""
 _NUMERIC_HOST = re.compile(r"[0-9][0-9a-fx.]*", re.IGNORECASE)
+
+
+ALLOWING = ". To allow it, add its network to ALLOWED_NETWORKS"
 
 
 class BlockedAddress(httpx.ConnectError):
     """The host is at an address that may not be reached."""
 
-    def __init__(self, host: str, address: str, reason: str) -> None:
+    def __init__(self, host: str, address: str, reason: str, hint: str = ALLOWING) -> None:
         at = host if host == address else f"{host} is at {address}, which"
-        super().__init__(f"{at} is refused: {reason}. To allow it, add its network to ALLOWED_NETWORKS")
+        super().__init__(f"{at} is refused: {reason}{hint}")
         self.host = host
         self.address = address
         self.reason = reason
@@ -76,25 +83,39 @@ class BadUrl(httpx.UnsupportedProtocol, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """The rule for one client: public addresses over https, and `networks` over https or http."""
+    """The rule for one client: public addresses over https at `ports`, and `networks` over https or http at any port.
+
+    No `ports` are all of them.
+    """
 
     networks: tuple[Network, ...] = ()
+    ports: tuple[int, ...] = PORTS
 
-    def check(self, host: str, address: str, *, encrypted: bool) -> None:
+    def exempts(self, address: str) -> bool:
+        """Whether `address` (a literal, maybe with a zone) is within the explicitly allowed networks."""
+        return _within(unwrapped(ip_address(address)), self.networks)
+
+    def check(self, host: str, address: str, *, port: int, encrypted: bool) -> None:
         """Raise BlockedAddress unless `address` (a literal, maybe with a zone) may be connected to for `host`."""
-        ip = unwrapped(ip_address(address))
-        if _within(ip, self.networks):
+        if self.exempts(address):
             return
-        reason = _reason_against(ip)
-        if reason is None and not encrypted:
-            reason = "http is only for ALLOWED_NETWORKS, use https"
+        reason = _reason_against(unwrapped(ip_address(address)))
         if reason is not None:
             raise BlockedAddress(host, address, reason)
+        if not encrypted:
+            raise BlockedAddress(host, address, "http is only for ALLOWED_NETWORKS, use https", hint="")
+        if self.ports and port not in self.ports:
+            reason = f"port {port} is not among ALLOWED_PORTS ({', '.join(map(str, self.ports))})"
+            raise BlockedAddress(host, address, reason, hint="")
 
-    def check_all(self, host: str, addresses: Iterable[str], *, encrypted: bool) -> None:
+    def check_all(self, host: str, addresses: Iterable[str], *, port: int, encrypted: bool) -> None:
         """Raise BlockedAddress if any of a name's addresses is refused: an honest name has no private one beside."""
         for address in addresses:
-            self.check(host, address, encrypted=encrypted)
+            self.check(host, address, port=port, encrypted=encrypted)
+
+    def check_url(self, url: str | httpx.URL) -> None:
+        """Refuse a URL before anything is resolved. Raises BadUrl or BlockedAddress. See `check_url`."""
+        check_url(url, networks=self.networks, ports=self.ports)
 
 
 def is_allowed(ip: Address, networks: Sequence[Network] = ()) -> bool:
@@ -103,18 +124,29 @@ def is_allowed(ip: Address, networks: Sequence[Network] = ()) -> bool:
     return _within(ip, networks) or _reason_against(ip) is None
 
 
-def check_url(url: str | httpx.URL, *, allow_http: bool = False, networks: Sequence[Network] = ()) -> None:
-    """Refuse a URL before anything is resolved: scheme, host, userinfo, length, and the address if it is spelled out.
+def check_url(
+    url: str | httpx.URL, *, allow_http: bool = False, networks: Sequence[Network] = (), ports: Sequence[int] = PORTS
+) -> None:
+    """Refuse a URL before anything is resolved: scheme, host, userinfo, length, port, and an address spelled out.
 
-    http is accepted with `allow_http`, for a literal address within `networks`, and for a name if there are any
-    `networks`: only the name's address can tell, and the connection checks that again. Raises BadUrl or BlockedAddress.
+    http is accepted with `allow_http`, and like other ports for a literal address within `networks`, and for a name if
+    there are any `networks`: only the name's address can tell, and the connection checks that again. No `ports` are all
+    of them. Raises BadUrl or BlockedAddress.
     """
     parsed = _parse(url)
     literal = literal_address(parsed.host)
+    port = parsed.port or (443 if parsed.scheme == "https" else 80)
+    if allow_http and parsed.scheme == "http":
+        ports = ()
     if literal is not None:
-        Guard(tuple(networks)).check(parsed.host, str(literal), encrypted=allow_http or parsed.scheme == "https")
-    elif parsed.scheme == "http" and not allow_http and not networks:
+        guard = Guard(tuple(networks), tuple(ports))
+        guard.check(parsed.host, str(literal), port=port, encrypted=allow_http or parsed.scheme == "https")
+    elif networks:
+        return
+    elif parsed.scheme == "http" and not allow_http:
         raise BadUrl("the URL must begin with https://")
+    elif ports and port not in ports:
+        raise BadUrl(f"the URL's port {port} is not among ALLOWED_PORTS ({', '.join(map(str, ports))})")
 
 
 def literal_address(host: str) -> Address | None:
@@ -164,5 +196,7 @@ def _within(ip: Address, networks: Iterable[Network]) -> bool:
 def _reason_against(ip: Address) -> str | None:
     if isinstance(ip, IPv6Address) and ip not in _IPV6_GLOBAL:
         return "not a public IPv6 address"
+    if isinstance(ip, IPv6Address) and (int(ip) >> 32) & 0xFFFFFFFF in _ISATAP:
+        return "ISATAP, which hides an IPv4 address"
     table = _IPV6_REFUSED if isinstance(ip, IPv6Address) else _IPV4_REFUSED
     return next((reason for network, reason in table if ip in network), None)

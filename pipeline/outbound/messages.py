@@ -95,6 +95,7 @@ class Body(aiohttp.Payload):
                     await writer.drain()
                 else:
                     call.exchange.written = True
+                    call.exchange.sent += len(piece)
                     await writer.write(piece)
         except TimeoutError as error:
             raise httpx.WriteTimeout("the server did not take the request's body in time") from error
@@ -111,11 +112,13 @@ class Response(aiohttp.ClientResponse):
         try:
             await super().start(connection)
         except Exception as error:
+            call.exchange.heard = bool(getattr(call.protocol, "heard", False))
             if call.write_failure is not None:
                 raise call.write_failure from None
             raise reading_failed(error) from error
         if self.status == 101:
             raise httpx.RemoteProtocolError("the server switched protocols, which nobody asked for")
+        call.exchange.heard = True
         call.exchange.first_byte_ms = (time.perf_counter() - call.ready_at) * 1000
         return self
 

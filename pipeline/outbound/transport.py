@@ -21,10 +21,12 @@ from pipeline.outbound.call import CALL, Call
 from pipeline.outbound.connector import Connector
 from pipeline.outbound.dns import Resolve
 from pipeline.outbound.exchange import Exchange
-from pipeline.outbound.guard import BadUrl, Guard, check_url
+from pipeline.outbound.guard import BadUrl, Guard
 from pipeline.outbound.messages import Body, Request, Response, reading_failed
+from pipeline.outbound.routes import Routes
 from pipeline.outbound.slots import Slots
 from pipeline.outbound.stream import READ_BUFFER, BodyStream
+from pipeline.outbound.tunnel import Proxy
 
 MAX_FIELD = 32_768
 """Bytes of one header field of an answer; longer ones are a RemoteProtocolError."""
@@ -42,6 +44,9 @@ class Transport(httpx.AsyncBaseTransport):
         per_host: requests under way to one scheme, host and port; the next wait (`pool` timeout).
         keep_alive: seconds that an idle connection may be used again; None opens a new one for every request.
         guard: for URLs that others chose; None for those of the operator.
+        proxy: what public hosts are reached through.
+
+    A request with the extension `{"fresh": True}` gets a connection that carried nothing before.
     """
 
     def __init__(
@@ -52,8 +57,9 @@ class Transport(httpx.AsyncBaseTransport):
         per_host: int,
         keep_alive: float | None,
         guard: Guard | None = None,
+        proxy: Proxy | None = None,
     ) -> None:
-        self._connector = partial(_connector, tls, resolve, guard, keep_alive)
+        self._connector = partial(_connector, tls, Routes(resolve, guard, proxy), keep_alive)
         self._fresh = keep_alive is None
         self._guard = guard
         self._slots = Slots(per_host)
@@ -86,7 +92,7 @@ class Transport(httpx.AsyncBaseTransport):
 
     def _target(self, url: httpx.URL) -> URL:
         if self._guard is not None:
-            check_url(url, networks=self._guard.networks)
+            self._guard.check_url(url)
         if url.scheme not in {"http", "https"} or not url.host:
             raise BadUrl("the URL needs http:// or https:// and a host")
         try:
@@ -136,10 +142,8 @@ class Transport(httpx.AsyncBaseTransport):
         return self._session
 
 
-def _connector(
-    tls: Callable[[], ssl.SSLContext], resolve: Resolve, guard: Guard | None, keep_alive: float | None
-) -> Connector:
-    return Connector(tls=tls(), resolve=resolve, guard=guard, keep_alive=keep_alive)
+def _connector(tls: Callable[[], ssl.SSLContext], routes: Routes, keep_alive: float | None) -> Connector:
+    return Connector(tls=tls(), routes=routes, keep_alive=keep_alive)
 
 
 def _call(request: httpx.Request) -> Call:
@@ -154,6 +158,7 @@ def _call(request: httpx.Request) -> Call:
         encrypted=request.url.scheme == "https",
         connect_timeout=timeout.get("connect"),
         write_timeout=timeout.get("write"),
+        fresh=bool(request.extensions.get("fresh")),
     )
 
 

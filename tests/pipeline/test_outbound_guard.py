@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from random import Random
 
 import httpx
 import pytest
@@ -52,6 +53,9 @@ REFUSED = [
     "2001::1",
     "2001:1ff:ffff::1",
     "2001:db8::1",
+    "2001:0:4136:e378:8000:63bf:3fff:fdd2",
+    "2001:4860::5efe:10.0.0.1",
+    "2a00:1450:1::200:5efe:7f00:1",
     "2002:7f00:1::",
     "3fff::1",
     "3fff:fff::1",
@@ -106,6 +110,40 @@ def test_a_public_address_is_allowed_up_to_its_neighbours(address: str) -> None:
     assert is_allowed(ip_address(address))
 
 
+@pytest.mark.parametrize("number", range(600))
+def test_what_the_registries_call_special_is_refused_in_every_form(number: int) -> None:
+    """Against Python's own registries, which are older: whatever they call private or special, we refuse, too."""
+    source = Random(number)
+    ip = IPv4Address(source.getrandbits(32))
+    special = not ip.is_global or ip.is_multicast or ip.is_reserved
+    assert is_allowed(ip) <= (not special)
+    assert is_allowed(IPv6Address(f"::ffff:{ip}")) == is_allowed(ip)
+    word = f"{int(ip) >> 16:x}:{int(ip) & 0xFFFF:x}"
+    for hiding in ("::{}", "64:ff9b::{}", "64:ff9b:1::{}", "::ffff:0:{}", "2002:{}::", "2001:470::5efe:{}"):
+        assert not is_allowed(IPv6Address(hiding.format(word)))
+    wide = IPv6Address(source.getrandbits(128))
+    assert is_allowed(wide) <= (wide.is_global and not wide.is_multicast and wide in ip_network("2000::/3"))
+
+
+@pytest.mark.parametrize("port", [1, 22, 25, 80, 444, 6379, 8080, 65535])
+def test_a_public_host_is_reached_at_the_ports_of_https_only(port: int) -> None:
+    with pytest.raises(BadUrl, match=f"port {port} is not among ALLOWED_PORTS"):
+        check_url(f"https://example.com:{port}/")
+    with pytest.raises(BlockedAddress, match=f"port {port} is not among ALLOWED_PORTS"):
+        check_url(f"https://1.1.1.1:{port}/", networks=(ip_network("10.0.0.0/8"),))
+    check_url(f"https://example.com:{port}/", ports=(port,))
+    check_url(f"https://example.com:{port}/", ports=())
+    check_url(f"https://10.0.0.1:{port}/", networks=(ip_network("10.0.0.0/8"),))
+
+
+@pytest.mark.anyio
+async def test_the_port_of_a_name_is_checked_again_with_its_address() -> None:
+    guard = Guard((ip_network("127.0.0.0/8"),))
+    async with client(resolve=names(public_test="1.1.1.1"), guard=guard) as http:
+        with pytest.raises(BlockedAddress, match="port 22 is not among"):
+            await http.get("https://public.test:22/")
+
+
 def test_an_explicitly_allowed_network_is_allowed_also_when_mapped_and_nothing_beside_it() -> None:
     networks = (ip_network("127.0.0.0/8"), ip_network("fd00::/8"))
     assert all(is_allowed(ip_address(a), networks) for a in ("127.0.0.1", "::ffff:127.0.0.1", "fd00::1", "1.1.1.1"))
@@ -114,7 +152,7 @@ def test_an_explicitly_allowed_network_is_allowed_also_when_mapped_and_nothing_b
 
 def test_a_refusal_says_where_why_and_how_to_allow_it() -> None:
     with pytest.raises(BlockedAddress, match=r"a\.test is at 10\.0\.0\.1.*private.*ALLOWED_NETWORKS") as caught:
-        Guard().check("a.test", "10.0.0.1", encrypted=True)
+        Guard().check("a.test", "10.0.0.1", port=443, encrypted=True)
     assert (caught.value.host, caught.value.address, caught.value.reason) == ("a.test", "10.0.0.1", "private")
     assert isinstance(caught.value, httpx.ConnectError)
 
