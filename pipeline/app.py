@@ -28,7 +28,7 @@ from pipeline.models import DEFAULT_TENANT
 from pipeline.notices import notices
 from pipeline.outbound import Outbound
 from pipeline.outbox import Outbox, set_default_endpoint
-from pipeline.roster import MOCK, Providers, make_bounds, make_fallback, make_providers
+from pipeline.roster import MOCK, Providers, make_bounds, make_extra_allowed, make_fallback, make_providers
 from pipeline.safety import Secrets, check_webhook_url, plain, prepare_schema, resolve_secrets
 from pipeline.spending import Purse, purse_of
 from pipeline.spool import Spool
@@ -81,6 +81,7 @@ async def open_plant(settings: Settings) -> AsyncIterator[Plant]:
         raise SettingsError(f"WEBHOOK_EVENTS: {error}") from None
     check_webhook_url(settings)
     make_fallback(settings)
+    make_extra_allowed(settings)
     make_bounds(settings)
     async with AsyncExitStack() as stack:
         plant = _build(settings, secrets, stack)
@@ -220,6 +221,7 @@ def make_api(plant: Plant) -> Starlette:
             api_keys=plain(settings.api_key),
             default_provider=settings.provider or MOCK,
             fallback=make_fallback(settings),
+            extra_allowed=make_extra_allowed(settings),
             durations=plant.durations,
             webhook_hosts=frozenset(host.lower() for host in settings.webhook_hosts),
             events=frozenset(EventType),

@@ -55,6 +55,7 @@ class Settings(BaseSettings):
     # Providers
     provider: str | None = None
     fallback: Annotated[tuple[str, ...], NoDecode] = ()
+    extra_allowed: Annotated[tuple[str, ...], NoDecode] = ()
     allow_mock: bool = False
     mock_url: str = "http://127.0.0.1:8001"
     mock_recovery: Literal["key", "lookup", "callback", "none"] = "key"
@@ -163,6 +164,7 @@ class Settings(BaseSettings):
         "webhook_schedule",
         "cors_origins",
         "fallback",
+        "extra_allowed",
         "provider_max_in_flight",
         "requests_per_minute",
         "allowed_ports",

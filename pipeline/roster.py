@@ -67,6 +67,19 @@ def make_fallback(settings: Settings) -> tuple[tuple[str, str | None], ...]:
     return tuple(found)
 
 
+def make_extra_allowed(settings: Settings) -> dict[str, frozenset[str]]:
+    """Names that `extra` may have although `providers.reserved` lists them, by provider. Raises SettingsError."""
+    allowed: dict[str, frozenset[str]] = {}
+    for entry in settings.extra_allowed:
+        name, _, member = entry.partition(":")
+        if name not in PROVIDERS:
+            raise SettingsError(f"EXTRA_ALLOWED: there is no provider {name!r}; known are {', '.join(PROVIDERS)}")
+        if not member:
+            raise SettingsError(f"EXTRA_ALLOWED: {entry!r} names no member: it looks like replicate:fps")
+        allowed[name] = allowed.get(name, frozenset()) | {member}
+    return allowed
+
+
 def make_bounds(settings: Settings) -> Bounds:
     """How much of each provider may be under way. Raises SettingsError."""
     return Bounds(

@@ -84,7 +84,8 @@ def _look(service: Service, wanted: _Wanted, request: VideoRequest, found: _Foun
         found.leave_out(wanted, finding.detail)
         return
     asked = replace(request, model=wanted.model, extra=wanted.extra)
-    problems = [_placed(problem, wanted) for problem in check(asked, provider.capabilities)]
+    allowed = service.extra_allowed.get(wanted.provider, frozenset())
+    problems = [_placed(problem, wanted) for problem in check(asked, provider.capabilities, allowed)]
     if problems:
         (found.unable if wanted.by_default else found.wrong).extend(problems)
         found.leave_out(wanted, problems[0].detail)

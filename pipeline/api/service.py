@@ -45,6 +45,7 @@ class Service:
         durations: how long providers take.
         default_provider: asked when a request names none.
         fallback: (provider, model) of those that are asked next, where a request names neither provider nor model.
+        extra_allowed: by provider, names that `extra` may have although they may change what is paid.
         webhook_hosts: hosts that a request may name in `webhook.url`.
         wake: tells the workers that there is work.
         large_bodies: a place for each large request at once, since each is held in memory several times.
@@ -76,6 +77,7 @@ class Service:
     key_rate: int
     broadcaster: Broadcaster
     fallback: Sequence[tuple[str, str | None]] = ()
+    extra_allowed: Mapping[str, frozenset[str]] = field(default_factory=dict)
     cors_origins: Sequence[str] = ()
     tracing: Tracing = field(default_factory=Tracing)
     buckets: Buckets = field(default_factory=Buckets)

@@ -171,6 +171,28 @@ async def test_extra_adds_and_replaces_nothing(house):
     assert set(errors) == {"/extra/promptText"}
 
 
+async def test_what_costs_more_is_refused_unless_the_operator_allows_it(house, tmp_path):
+    dear = {"input": {"fps": 60}}
+    errors = await refused(house, provider="replicate", extra=dear, fallback=[{"provider": "runway", "extra": dear}])
+    assert set(errors) == {"/extra/input/fps", "/fallback/0/extra/input/fps"}
+    settings = SETTINGS | OTHERS | {"extra_allowed": "replicate:FPS, replicate:steps"}
+    async with open_house(tmp_path / "allowed", work=False, **settings) as other:
+        made = await other.submit("x", provider="replicate", extra=dear)
+        assert json.loads(row(other, "generation", made["id"])["extra"]) == dear
+        assert set(await refused(other, provider="runway", extra=dear)) == {"/extra/input/fps"}
+        assert set(await refused(other, provider="replicate", extra={"webhook": "x"})) == {"/extra/webhook"}
+
+
+@pytest.mark.parametrize(
+    ("allowed", "said"), [("veo:n", "there is no provider 'veo'"), ("runway", "'runway'"), ("runway:", "'runway:'")]
+)
+async def test_what_is_allowed_of_nobody_refuses_the_start(tmp_path, allowed, said):
+    with pytest.raises(SettingsError, match="EXTRA_ALLOWED") as error:
+        async with open_plant(make_settings(tmp_path, extra_allowed=allowed)):
+            pass
+    assert said in str(error.value)
+
+
 async def test_nobody_is_asked_twice(house):
     twice = [{"provider": "runway"}, {"provider": "runway", "model": "gen4.5"}]
     assert set(await refused(house, "invalid_request", provider="mock", fallback=twice)) == {"/fallback/1"}
