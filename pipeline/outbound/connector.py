@@ -18,13 +18,15 @@ from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 
 from pipeline.outbound.call import CALL, Call
+from pipeline.outbound.heads import Heads
 from pipeline.outbound.routes import Routes, timed_out
 
 
-class Protocol(ResponseHandler):
-    """A connection that knows whether its server has said anything since the last request."""
+class Protocol(Heads):
+    """A connection that knows where it goes, and whether its server has said anything since the last request."""
 
     heard = False
+    proxied = False
 
     def data_received(self, data: bytes) -> None:
         """Note it and read on."""
@@ -61,7 +63,8 @@ class Connector(aiohttp.BaseConnector):
         except Exception as error:
             raise httpx.ConnectError(str(error) or repr(error)) from error
         if connection.protocol is not None:
-            cast("Protocol", connection.protocol).heard = False
+            protocol = cast("Protocol", connection.protocol)
+            protocol.heard, call.exchange.proxied = False, protocol.proxied
         call.has(connection)
         return connection
 
@@ -77,12 +80,15 @@ class Connector(aiohttp.BaseConnector):
             sock = await self._routes.open(call, addresses, host, port)
             peer = _peer(sock)
             try:
-                return await self._start(call, sock, host, encrypted=req.is_ssl())
+                protocol = await self._start(call, sock, host, encrypted=req.is_ssl())
             except OSError:  # the next address may have another certificate, or a server at all
                 if addresses is None or not _drop(addresses, peer):
                     raise
+            else:
+                protocol.proxied = addresses is None
+                return protocol
 
-    async def _start(self, call: Call, sock: socket.socket, host: str, *, encrypted: bool) -> ResponseHandler:
+    async def _start(self, call: Call, sock: socket.socket, host: str, *, encrypted: bool) -> Protocol:
         """The protocol over a connected socket, after TLS where that is asked for."""
         began, call.doing = time.perf_counter(), "the handshake of TLS"
         loop = asyncio.get_running_loop()
