@@ -42,7 +42,8 @@ class Call:
         record = self.exchange
         record.connected, record.reused = True, not self.opened
         if self.transport is not None:
-            record.address = self.transport.get_extra_info("peername", (None,))[0]
+            peer = self.transport.get_extra_info("peername")  # None if the peer was quick to reset it
+            record.address = peer[0] if peer else None
 
     def abort(self) -> None:
         """Drop the connection at once: a TLS farewell to a peer that hangs would hold the socket for half a minute."""
