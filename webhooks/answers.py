@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 
 import httpx
+
+from webhooks.wire import Wire, printable
 
 MAX_RETRY_AFTER = 86_400.0
 """Seconds. A receiver may slow us down for a day, not for ever."""
@@ -30,6 +32,7 @@ class Reason(StrEnum):
     RESET = "reset"
     BAD_HTTP = "bad_http"
     POOL = "pool"
+    PROXY_FAILED = "proxy_failed"
     FAILED = "failed"
 
 
@@ -45,6 +48,7 @@ class SendResult:
         detail: one sentence for people, with what to do.
         retry_after: seconds that a failing receiver asked us to wait, 0 to 86,400, or None.
         address: the IP address that was reached, if the transport told.
+        wire: what was sent, over what, and where the time went.
     """
 
     status: int | None
@@ -54,6 +58,7 @@ class SendResult:
     detail: str = ""
     retry_after: float | None = None
     address: str | None = None
+    wire: Wire = field(default_factory=Wire)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +149,3 @@ def _redirect(url: str, location: str | None) -> str:
     why = " (only the trailing slash differs)" if same else ""
     shown = printable(str(target.copy_with(query=None, fragment=None, userinfo=b"")))
     return f"redirects to {shown}{why}, and redirects are not followed; register that URL"
-
-
-def printable(text: str) -> str:
-    """Foreign text for our logs and pages: printable characters only, at most 200."""
-    return "".join(c if c.isprintable() else "?" for c in text[:200])

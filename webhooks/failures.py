@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping
 
 import httpx
 
-from webhooks.answers import Reason, printable
+from webhooks.answers import Reason
+from webhooks.wire import printable
 
 _SENTENCES: Mapping[Reason, str] = {
     Reason.BAD_URL: "the URL cannot be used; register one like https://app.example/api/webhooks/worker",
@@ -27,14 +28,29 @@ _SENTENCES: Mapping[Reason, str] = {
     Reason.RESET: "the connection was cut before an answer; look at the receiver's log for a crash",
     Reason.BAD_HTTP: "the answer was not HTTP as we understand it; check the port, and whether it wants https://",
     Reason.POOL: "all our connections were busy; nothing was sent, and nothing is wrong with the receiver",
+    Reason.PROXY_FAILED: "our egress proxy did not do its work and the receiver has no part in it; look at the proxy",
     Reason.FAILED: "the attempt failed in a way we have no word for",
 }
+
+# What OpenSSL says, and what is wrong then.
+_TLS: tuple[tuple[str, str], ...] = (
+    ("WRONG_VERSION_NUMBER|RECORD_LAYER|HTTP_REQUEST", "the port speaks plain HTTP; register the port that speaks TLS"),
+    ("[Hh]ostname mismatch|IP address mismatch", "the certificate is for another name; get one for the URL's host"),
+    ("has expired|not yet valid", "the certificate is out of date; renew it, and check the receiver's clock"),
+    (
+        "self[- ]signed|unable to get (local )?issuer|unable to verify the first",
+        "nobody we know vouches for the certificate; send the whole chain, of a public authority",
+    ),
+    ("UNSUPPORTED_PROTOCOL|PROTOCOL_VERSION|protocol version", "the receiver's TLS is too old; it needs 1.2 or newer"),
+)
 
 # Signs of how a TLS connection stands (it waits, it ended), not of what is wrong with it.
 _STATES = (ssl.SSLWantReadError, ssl.SSLWantWriteError, ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 
 # Looked for in this order, along the whole chain: the first is the most exact.
 _BY_CLASS: tuple[tuple[type[BaseException] | str, Reason], ...] = (
+    ("ProxyFailed", Reason.PROXY_FAILED),
+    ("ProxyRefused", Reason.BLOCKED_ADDRESS),
     ("BlockedAddress", Reason.BLOCKED_ADDRESS),
     (ssl.SSLError, Reason.TLS),
     (socket.gaierror, Reason.DNS),
@@ -88,9 +104,12 @@ def explain(error: BaseException, reason: Reason) -> str:
     """One sentence for people: what happened, what to do, and the innermost error's own words."""
     told = [str(e) for e in _chain(error) if str(e) and not isinstance(e, _STATES)]
     words = told[-1] if told else type(error).__name__
-    if reason is Reason.TLS and ("WRONG_VERSION_NUMBER" in words or "RECORD_LAYER" in words):
-        return "the port speaks plain HTTP; register http://, or the port that speaks TLS"
-    return f"{_SENTENCES[reason]} ({printable(words)})"
+    sentence = _SENTENCES[reason]
+    if reason is Reason.TLS:
+        sentence = next((better for signs, better in _TLS if re.search(signs, words)), sentence)
+    elif any(_is(e, "ProxyRefused") for e in _chain(error)):
+        sentence = "our egress proxy forbids this host; allow it there"
+    return f"{sentence} ({printable(words)})"
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -12,6 +12,7 @@ import httpx
 from webhooks.answers import Delivered, Gone, Reason, Retry, SendResult, Verdict, describe, judge, parse_retry_after
 from webhooks.failures import classify, explain
 from webhooks.signing import sign
+from webhooks.wire import Headers, bounded, wire_of
 
 __all__ = ["Delivered", "Gone", "Reason", "Retry", "SendResult", "Verdict", "build_headers", "judge", "send"]
 
@@ -47,25 +48,34 @@ async def send(
     now: Callable[[], float],
     exchange: object | None = None,
 ) -> SendResult:
-    """POST `body` once and say how it ended; no retry, no redirect.
+    """POST `body` and say how it ended; no redirect, and no retry but one.
 
     Args:
         client: whoever made it decides on pools, proxies and which addresses may be reached.
         headers: all of them, see `build_headers`; the client's own headers, cookies and credentials are not added.
         timeout: seconds for everything, from the name lookup to the last byte.
         now: Unix seconds; measures the attempt and reads a Retry-After date.
-        exchange: handed to the transport as the request extension `exchange`; its attribute `address`, if it has one
-            afterwards, is the address that was reached.
+        exchange: handed to the transport as the request extension `exchange`; what it tells afterwards is in `wire`.
+
+    A receiver may close an idle connection just when we use it. A reused connection (`exchange.reused`) that ends
+    without a word (not `exchange.heard`) says nothing about the receiver: the request goes out once more at once, with
+    the extension `fresh`, on which the transport opens a new connection.
 
     Never raises for what the receiver or the network does. The status decides: once the headers were read the attempt
     has its answer, whatever becomes of the body.
     """
     started = now()
-    answer = _Answer(url, now)
+    answer, again = _Answer(url, now), False
     error: Exception | None = None
+    sent: Headers = ()
     try:
+        request = _request(url, headers, body, timeout, exchange)
+        sent = tuple((name.decode("ascii").lower(), value.decode("utf-8")) for name, value in request.headers.raw)
         async with asyncio.timeout(timeout):
-            await answer.fetch(client, _request(url, headers, body, timeout, exchange))
+            error = await answer.fetch(client, request)
+            if error is not None and _proved_dead(answer, error, exchange):
+                request.extensions["fresh"] = again = True
+                error = await answer.fetch(client, request)
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as caught:
         error = caught
     address = getattr(exchange, "address", None)
@@ -75,10 +85,18 @@ async def send(
         reason=reason,
         ms=round((now() - started) * 1000),
         response=bytes(answer.body),
-        detail=detail,
+        detail=detail + ("; a connection that had gone stale was replaced first" if again else ""),
         retry_after=answer.retry_after,
         address=None if address is None else str(address),
+        wire=wire_of(exchange, sent=sent, answered=answer.headers, again=again),
     )
+
+
+def _proved_dead(answer: _Answer, error: Exception, exchange: object | None) -> bool:
+    """Whether a used connection was already gone, so that the receiver has most likely not seen the request."""
+    if answer.status is not None or not getattr(exchange, "reused", False) or getattr(exchange, "heard", True):
+        return False
+    return isinstance(error, (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError))
 
 
 def _told(answer: _Answer, error: Exception | None) -> tuple[Reason, str]:
@@ -121,19 +139,26 @@ class _Answer:
         self.status: int | None = None
         self.detail = ""
         self.retry_after: float | None = None
+        self.headers: Headers = ()
         self.body = bytearray()
 
-    async def fetch(self, client: httpx.AsyncClient, request: httpx.Request) -> None:
-        response = await client.send(request, auth=None, stream=True, follow_redirects=False)
+    async def fetch(self, client: httpx.AsyncClient, request: httpx.Request) -> httpx.HTTPError | None:
+        """Send once; what the transport has to say against it."""
+        try:
+            response = await client.send(request, auth=None, stream=True, follow_redirects=False)
+        except httpx.HTTPError as error:
+            return error
         try:
             self._read_head(response)
             async with asyncio.timeout(BODY_SECONDS):
                 await self._read_body(response)
         finally:
             await response.aclose()
+        return None
 
     def _read_head(self, response: httpx.Response) -> None:
         self.status = response.status_code
+        self.headers = bounded(response.headers.raw)
         self.detail = describe(self.status, self.url, response.headers.get("location"))
         if not response.is_success:
             self.retry_after = parse_retry_after(response.headers.get("retry-after"), self.now())
