@@ -22,7 +22,7 @@ OVERVIEW = (
     *("a lost answer", "USD a second", "as of"),
 )
 OF_A_MODEL = ("model", "seconds (usual)", "USD a second", "shapes", "pictures", "sound", "seed", "negative prompt")
-SECRET = "whsec_AAAA"  # noqa: S105 - no secret: it makes the adapters declare what they can do with one
+SECRET = f"whsec_{'A' * 24}"  # no secret: it makes the adapters declare what they can do with one
 
 
 def overview() -> Iterable[list[str]]:
@@ -123,6 +123,7 @@ def _model(model: Model) -> list[str]:
     usual = f" ({model.default_duration})" if model.default_duration else ""
     first = sorted(model.resolutions, key=lambda size: size != model.default_resolution)
     costs = [f"{size} {price(model.prices.get(size, model.prices.get('*', 0)))}" for size in first]
+    costs += [f"and {price(model.per_image)} a picture"] if model.per_image else []
     return [
         f"`{model.id}`",
         f"{seconds(model.durations)}{usual}",

@@ -118,6 +118,7 @@ def test_a_table_of_nothing_much():
         "durations": [],
         "resolutions": [],
         "prices": {"*": 120_000, "720p": 50_000},
+        "perImage": 74_000,
         "audio": "optional",
         "typicalSeconds": 600.0,
     }
@@ -132,6 +133,7 @@ def test_a_table_of_nothing_much():
         "0.05",
         "to",
         "0.12",
+        "+0.074/picture",
         "10",
         "min",
         "audio",

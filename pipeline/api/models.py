@@ -63,5 +63,6 @@ def _model(model: Model, catalogue: Catalogue) -> dict[str, Any]:
         "lastImage": model.last_image,
         "needsImage": model.needs_image,
         "prices": dict(model.prices),
+        "perImage": model.per_image,
         "typicalSeconds": float(model.typical_seconds),
     }

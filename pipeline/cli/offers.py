@@ -37,12 +37,13 @@ def _model(provider: Json, model: Json) -> tuple[object, ...]:
     also = [word for name, word in _SWITCHES.items() if model[name]]
     also += ["audio"] if model["audio"] == "optional" else []
     prices = [f"{price / 1_000_000:g}" for price in dict.fromkeys(model["prices"].values())]
+    pictures = f" +{model['perImage'] / 1_000_000:g}/picture" if model["perImage"] else ""
     return (
         provider["name"] + ("*" if provider["default"] else "" if provider["ready"] else " (not ready)"),
         model["id"] + ("*" if model["default"] else ""),
         ranges(model["durations"]) or None,
         ", ".join(model["resolutions"]) or None,
-        " to ".join(sorted({prices[0], prices[-1]}, key=float)) if prices else None,
+        " to ".join(sorted({prices[0], prices[-1]}, key=float)) + pictures if prices else None,
         span_text(model["typicalSeconds"]),
         ", ".join(also) or None,
     )

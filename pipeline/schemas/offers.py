@@ -40,6 +40,7 @@ class OfferedModel(Answer):
     prices: Annotated[
         dict[str, Money], Field(description="list price of a second of video by resolution; `*` is for all others")
     ]
+    per_image: Annotated[Money, Field(description="what each input picture costs beside that")]
     typical_seconds: Annotated[float, Field(description="how long a generation usually takes, as the catalogue says")]
 
 

@@ -1337,6 +1337,8 @@ export interface components {
             prices: {
                 [key: string]: number;
             };
+            /** @description what each input picture costs beside that */
+            perImage: number;
             /** @description how long a generation usually takes, as the catalogue says */
             typicalSeconds: number;
         };

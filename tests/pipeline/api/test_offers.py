@@ -65,6 +65,9 @@ async def test_a_model_is_told_as_its_catalogue_does(house):
     assert model["durations"] == list(range(1, 61))
     assert (model["defaultDuration"], model["defaultResolution"]) == (8, "360p")
     assert model["prices"] == {"*": 50_000}
+    assert model["perImage"] == 0
+    grok = next(each for each in (await offers(house))["openrouter"]["models"] if "grok" in each["id"])
+    assert grok["perImage"] == 10_000
     assert (model["lastImage"], model["audio"], model["maxPrompt"]) == (True, "optional", 4000)
     assert mock["retired"] == [{"id": "mock-0", "on": "2026-10-01", "successor": "mock-1"}]
     assert (mock["cancel"], mock["callbacks"]) == (True, "token")
