@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from starlette.applications import Starlette
 
 from pipeline import __version__, credentials
+from pipeline.admission import IN_FLIGHT
 from pipeline.api import Broadcaster, KeyRing, Service, create_api
 from pipeline.clock import Clock
 from pipeline.config import LOOPBACK_HOSTS, Settings, SettingsError
@@ -27,7 +28,7 @@ from pipeline.maintenance import Keep, Maintenance
 from pipeline.models import DEFAULT_TENANT
 from pipeline.notices import notices
 from pipeline.outbound import Outbound
-from pipeline.outbox import Outbox, set_default_endpoint
+from pipeline.outbox import Breaker, Outbox, set_default_endpoint, set_operator_endpoint
 from pipeline.roster import MOCK, Providers, make_bounds, make_extra_allowed, make_fallback, make_providers
 from pipeline.safety import Secrets, check_webhook_url, plain, prepare_schema, resolve_secrets
 from pipeline.spending import Purse, purse_of
@@ -43,8 +44,9 @@ from pipeline.workflow import Parts, Policies, Workflow
 from providers.wire import Clients
 from webhooks.events import EventType, validate_types
 
-DELIVERIES_PER_ENDPOINT = 8
 LEASES_OF_GRACE = 1.5
+PAUSE_GROWS = 60
+"""So many times its first length the pause of an endpoint may become."""
 TIME_SECONDS = 60.0
 
 
@@ -140,6 +142,7 @@ async def _start(plant: Plant, stack: AsyncExitStack) -> None:
             tx, url=settings.webhook_url, events=settings.webhook_events, tenant=DEFAULT_TENANT
         )
     )
+    await plant.db.write(lambda tx: set_operator_endpoint(tx, url=settings.operator_webhook_url))
     stack.callback(asyncio.create_task(_keep_time(plant.db, plant.clock)).cancel)
     stack.callback(asyncio.create_task(plant.durations.keep()).cancel)
 
@@ -169,7 +172,14 @@ def make_outbox(
         clock=clock,
         uniform=random.random,
         tracing=tracing,
+        breaker=make_breaker(settings),
     )
+
+
+def make_breaker(settings: Settings) -> Breaker:
+    """When an endpoint is left alone."""
+    pause = settings.webhook_pause
+    return Breaker(pause=pause, longest=pause * PAUSE_GROWS, disable_after=settings.webhook_disable_after)
 
 
 def make_spans(settings: Settings) -> Callable[[], None]:
@@ -306,7 +316,7 @@ def make_worker(plant: Plant) -> Worker:
             Step.LATE: settings.slots_store,
             Step.DELIVER: settings.slots_deliver,
         },
-        per_lane={Step.DELIVER: DELIVERIES_PER_ENDPOINT},
+        per_lane={Step.DELIVER: IN_FLIGHT},
         bounds=make_bounds(settings),
         purse=plant.purse,
         lease=settings.lease,

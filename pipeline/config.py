@@ -138,6 +138,9 @@ class Settings(BaseSettings):
     webhook_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     webhook_schedule: Annotated[tuple[float, ...], NoDecode] = DEFAULT_SCHEDULE
     webhook_timeout: float = Field(15.0, gt=0)
+    webhook_pause: float = Field(10.0, gt=0)
+    webhook_disable_after: float = Field(5 * 86400.0, ge=0)
+    operator_webhook_url: str | None = None
     allowed_networks: Annotated[tuple[Network, ...], NoDecode] = ()
     allowed_ports: Annotated[tuple[Annotated[int, Field(ge=1, le=65535)], ...], NoDecode] = (443, 8443)
     egress_proxy: SecretStr | None = None

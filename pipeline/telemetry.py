@@ -47,7 +47,9 @@ EVENTS: dict[str, str] = {
     "maintenance.done": "one round of pruning and sweeping",
     "watch.dropped": "one who watched a generation did not read for long, and was let go",
     "watch.failed": "those who watch could not be told what is new; it is tried again",
-    "webhook.disabled": "an endpoint answered 410 and is switched off",
+    "webhook.disabled": "an endpoint is switched off: it answered 410, or only failed for WEBHOOK_DISABLE_AFTER",
+    "webhook.endpoint": "a person made, changed or deleted an endpoint, gave it new secrets, or switched it off or on",
+    "webhook.recovered": "all deliveries that had failed in some time were sent again; what could not be is counted",
 }
 
 _LOGGER = logging.getLogger("dailies")

@@ -33,6 +33,7 @@ FAST = {
     "webhook_schedule": "0,0.05,0.1,0.2,0.2,0.2",
     "lane_pause": 0.3,
     "webhook_timeout": 3,
+    "webhook_pause": 0.05,
     "log_level": "warning",
 }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -34,6 +34,15 @@ class EventType(StrEnum):
     TEST = "webhook.test"
 
 
+class OperatorEvent(StrEnum):
+    """What the operator of a service is told about its own deliveries. Nobody else can ask for these."""
+
+    ENDPOINT_PAUSED = "operator.endpoint.paused"
+    ENDPOINT_RESUMED = "operator.endpoint.resumed"
+    ENDPOINT_DISABLED = "operator.endpoint.disabled"
+    DELIVERY_DEAD = "operator.delivery.dead"
+
+
 TERMINAL = frozenset({EventType.COMPLETED, EventType.FAILED, EventType.CANCELLED})
 """One of these ends every run of a generation."""
 
@@ -42,6 +51,9 @@ DEFAULT = TERMINAL
 
 OPT_IN = frozenset(EventType) - DEFAULT
 """Sent only to those who name them."""
+
+FAMILIES = ("generation.*",)
+"""All events of one kind at once, also those that later versions add."""
 
 _ESSENTIAL = (
     *("id", "object", "generationId", "jobId", "userId", "status", "stage", "billed", "held"),
@@ -62,6 +74,22 @@ def validate_types(names: Iterable[str]) -> tuple[EventType, ...]:
     if not wanted:
         raise ValueError(f"no event type given; known are {', '.join(EventType)}")
     return tuple(EventType(name) for name in wanted)
+
+
+def validate_filter(names: Iterable[str]) -> tuple[str, ...]:
+    """The types and families (`generation.*`) of a filter, each once, in the order given. Raises ValueError."""
+    wanted = list(dict.fromkeys(names))
+    known = [*(name.value for name in EventType), *FAMILIES]
+    unknown = [name for name in wanted if name not in known]
+    if unknown or not wanted:
+        said = f"unknown event type {', '.join(map(repr, unknown))}" if unknown else "no event type given"
+        raise ValueError(f"{said}; known are {', '.join(known)}")
+    return tuple(wanted)
+
+
+def is_wanted(event_type: str, names: Collection[str]) -> bool:
+    """Whether a filter lets an event through: it names the type, or its family."""
+    return event_type in names or f"{event_type.partition('.')[0]}.*" in names
 
 
 def build_body(*, type: str, occurred_at: float, generation: Mapping[str, Any], run: int, sequence: int) -> bytes:  # noqa: A002
@@ -92,13 +120,21 @@ def build_body(*, type: str, occurred_at: float, generation: Mapping[str, Any], 
     return body
 
 
+def build_notice(*, type: OperatorEvent, occurred_at: float, data: Mapping[str, Any]) -> bytes:  # noqa: A002
+    """The bytes of a notice to the operator: `type`, `timestamp` (of `occurred_at`, Unix seconds) and `data`."""
+    return _encode({"type": type.value, "timestamp": _moment(occurred_at), "data": data})
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def _members(event_type: EventType, occurred_at: float, data: dict[str, Any]) -> dict[str, Any]:
     if isinstance(prompt := data.get("prompt"), str):
         data["prompt"] = prompt[:MAX_PROMPT]
-    moment = datetime.fromtimestamp(occurred_at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return {
         "type": event_type.value,
-        "timestamp": moment,
+        "timestamp": _moment(occurred_at),
         "data": data,
         "event": event_type.value,
         "jobId": data["id"],

@@ -1,12 +1,13 @@
-"""Admission: who starts next, and how many. It alone moves jobs from `waiting` to `pending`; deliveries do not pass
-here.
+"""Admission: who starts next, and how many. It alone moves jobs from `waiting` to `pending`; deliveries are never
+waiting, but of each endpoint only so many are claimed.
 
 ::
 
     starting     who is next
     bounds       how much may be under way at once
     funding      is there money for it today
-    lanes        the road to one provider: open, closed, and why
+    lanes        the road to one provider or endpoint: open, closed, and why
+    receivers    how many deliveries may be sent to each endpoint
 """
 
 from pipeline.admission.bounds import Bounds, calls, in_flight
@@ -17,6 +18,7 @@ from pipeline.admission.lanes import (
     UNKNOWN_LIMIT,
     Closed,
     closed,
+    forget_pause,
     hold_lane,
     is_paused,
     lanes,
@@ -27,20 +29,24 @@ from pipeline.admission.lanes import (
     provider_lane,
     resume,
 )
+from pipeline.admission.receivers import IN_FLIGHT, Rooms, rooms
 from pipeline.admission.starting import HEAD_START_MS, LOWEST_PRIORITY, admit, gate, next_opening, sort_at
 
 __all__ = [
     "EVERYTHING",
     "HEAD_START_MS",
+    "IN_FLIGHT",
     "LOWEST_PRIORITY",
     "MAX_PAUSE",
     "UNKNOWN_LIMIT",
     "Bounds",
     "Closed",
+    "Rooms",
     "admit",
     "calls",
     "closed",
     "cover",
+    "forget_pause",
     "gate",
     "hold_lane",
     "in_flight",
@@ -53,6 +59,7 @@ __all__ = [
     "pause",
     "provider_lane",
     "resume",
+    "rooms",
     "sort_at",
     "unfunded",
 ]

@@ -1,4 +1,4 @@
-"""Lanes: the only writer of `lane`. Each is the road to one provider, and may be closed for a while."""
+"""Lanes: the only writer of `lane`. Each is the road to one provider or endpoint, and may be closed for a while."""
 
 from __future__ import annotations
 
@@ -60,22 +60,24 @@ def _tell_paused(tx: Tx, lane: str, seconds: float, reason: str) -> None:
     )
 
 
-def note_refusal(tx: Tx, lane: str, *, seconds: float, reason: str) -> None:
-    """The provider itself closes its lane, for everybody; afterwards it is probed, one call at a time.
+def note_refusal(tx: Tx, lane: str, *, seconds: float, reason: str, longest: float = MAX_PAUSE) -> int:
+    """The other side itself closes its lane, for everybody; afterwards it is probed, one call at a time.
 
-    A probe that is refused closes it again, each time for twice as long, up to MAX_PAUSE. What else was under way when
-    it was closed says nothing new, and can only ask for more time.
+    A probe that is refused closes it again, each time for twice as long, up to `longest` seconds. What else was under
+    way when it was closed says nothing new, and can only ask for more time. Returns how often in a row it was closed
+    by now; 0 if it was closed already.
     """
     row = hold_lane(tx, lane)
     if _is_closed(row, tx.now):
         _close(tx, lane, seconds, reason)
         tx.run("UPDATE lane SET probing = 1 WHERE name = :name AND probing = 0", {"name": lane})
-        return
-    longer = min(MAX_PAUSE, seconds * 2.0 ** min(row["probing"], MAX_DOUBLINGS))
+        return 0
+    longer = min(longest, seconds * 2.0 ** min(row["probing"], MAX_DOUBLINGS))
     seconds = max(seconds, longer)
     _close(tx, lane, seconds, reason)
     tx.run("UPDATE lane SET probing = probing + 1 WHERE name = :name", {"name": lane})
     _tell_paused(tx, lane, seconds, reason)
+    return int(row["probing"]) + 1
 
 
 def _is_closed(row: Row, now: int) -> bool:
@@ -112,14 +114,19 @@ def resume(tx: Tx, lane: str) -> bool:
     """Open a lane again, and forget its streak of unknown outcomes and that it was to be probed; False if it was
     open."""
     row = tx.one(f"SELECT paused_until FROM lane WHERE name = :name{tx.for_update}", {"name": lane})
-    tx.run(
-        "UPDATE lane SET paused_until = NULL, paused_reason = NULL, unknown_streak = 0, probing = 0 WHERE name = :name",
-        {"name": lane},
-    )
+    forget_pause(tx, lane)
     if row is None or not _is_closed(row, tx.now):
         return False
     tx.emit("lane.resumed", lane=lane)
     return True
+
+
+def forget_pause(tx: Tx, lane: str) -> None:
+    """The same without a word: for an endpoint that is switched off, to which nothing is sent."""
+    tx.run(
+        "UPDATE lane SET paused_until = NULL, paused_reason = NULL, unknown_streak = 0, probing = 0 WHERE name = :name",
+        {"name": lane},
+    )
 
 
 UNKNOWN_LIMIT = 3
@@ -140,20 +147,21 @@ def note_unknown(tx: Tx, lane: str, *, seconds: float) -> bool:
     return True
 
 
-def note_answer(tx: Tx, lane: str, *, well: bool = False) -> None:
-    """The provider answers clearly: the streak is over.
+def note_answer(tx: Tx, lane: str, *, well: bool = False) -> bool:
+    """The other side answers clearly: the streak is over.
 
     `well` says that it works: it took the work, or refused it for a fault of the request. Then it is probed no longer;
-    but not by an answer to what was under way when the lane was closed.
+    but not by an answer to what was under way when the lane was closed. True if this ended the probing.
     """
     row = tx.one(
         "UPDATE lane SET unknown_streak = 0 WHERE name = :name AND (unknown_streak > 0 OR probing > 0) RETURNING *",
         {"name": lane},
     )
     if row is None or not well or not row["probing"] or _is_closed(row, tx.now):
-        return
+        return False
     tx.run("UPDATE lane SET probing = 0, paused_until = NULL, paused_reason = NULL WHERE name = :name", {"name": lane})
     tx.emit("lane.resumed", lane=lane, probed=row["probing"])
+    return True
 
 
 def lanes(tx: Tx) -> list[Row]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,14 +29,17 @@ from pipeline.lifecycle import (
 )
 from pipeline.links import Links
 from pipeline.outbound import Exchange
+from pipeline.outbox import order
 from pipeline.outbox.ended import forget_told
 from pipeline.outbox.endpoints import UNSET
 from pipeline.outbox.recording import Recorder
+from pipeline.outbox.standing import Breaker, Standing
 from pipeline.queue import Claim, LeaseLost
 from pipeline.traces import Tracing
 from pipeline.turn import Report, Turn
 from webhooks.sender import Delivered, Gone, SendResult, build_headers, judge, send
 
+DISABLED = "endpoint_disabled"
 UNSET_SECONDS = 600.0
 """How often a delivery looks whether WEBHOOK_URL is set again."""
 
@@ -49,6 +51,8 @@ class _Subject:
     delivery: Row
     event: Row
     endpoint: Row | None
+    waits: float = 0.0
+    """Seconds for which it waits for an earlier event, at most."""
 
     @property
     def url(self) -> str:
@@ -70,6 +74,7 @@ class Outbox(Recorder):
         policy: when a failed delivery is tried again.
         timeout: seconds for one attempt as a whole.
         uniform: a random number in 0..1, for jitter.
+        breaker: when an endpoint is left alone, and when it is switched off.
         tracing: the place of an attempt in the trace of its generation.
     """
 
@@ -85,6 +90,7 @@ class Outbox(Recorder):
         uniform: Callable[[], float],
         random: Callable[[int], bytes] = os.urandom,
         tracing: Tracing | None = None,
+        breaker: Breaker | None = None,
     ) -> None:
         super().__init__(links=links, policy=policy, random=random)
         self._secrets = list(secrets)
@@ -93,6 +99,7 @@ class Outbox(Recorder):
         self._clock = clock
         self._uniform = uniform
         self._tracing = tracing or Tracing()
+        self._standing = Standing(breaker or Breaker(), random)
 
     def load(self, tx: Tx, claims: Sequence[Claim]) -> Mapping[int, _Subject]:
         """The delivery, its event and its endpoint, by job id."""
@@ -102,7 +109,9 @@ class Outbox(Recorder):
             event = delivery and tx.one(_EVENT, {"id": delivery["event_id"]})
             if delivery and event:
                 endpoint = tx.one("SELECT * FROM webhook_endpoint WHERE id = :id", {"id": delivery["endpoint_id"]})
-                subjects[claim.id] = _Subject(delivery, event, endpoint)
+                ordered = endpoint is not None and endpoint["ordered"]
+                waits = order.wait(tx, delivery, event, first=self.first) if ordered else 0.0
+                subjects[claim.id] = _Subject(delivery, event, endpoint, waits)
         return subjects
 
     async def run(self, turn: Turn) -> Report:
@@ -111,8 +120,10 @@ class Outbox(Recorder):
         if subject.endpoint is not None and subject.endpoint["disabled_at"] is not None:
             if subject.endpoint["disabled_reason"] == UNSET:
                 return Report(NotYet(UNSET_SECONDS))
-            fault = Fault("endpoint_disabled", subject.endpoint["disabled_reason"] or "the endpoint is switched off")
+            fault = Fault(DISABLED, subject.endpoint["disabled_reason"] or "the endpoint is switched off")
             return Report(Failed(fault))
+        if subject.waits:
+            return Report(NotYet(subject.waits))
         body = subject.event["body"].encode()
         headers = build_headers(
             self._secrets,
@@ -180,9 +191,8 @@ class Outbox(Recorder):
                 "last_error": None if went else result.detail,
                 "error_code": None if went else f"webhook_{result.reason}",
             }
-            self._insert_attempt(tx, subject, number, result)
-            if judge(result) == Gone():
-                self._disable(tx, subject, result)
+            self._insert_attempt(tx, turn, number, result)
+            self._judge_endpoint(tx, turn, result)
         elif isinstance(decision, DeadLetter):
             values |= {"last_error": decision.fault.message, "error_code": decision.fault.code}
         if values["state"] == "pending":
@@ -191,15 +201,36 @@ class Outbox(Recorder):
             values["finished_at"] = tx.now
         tx.update("webhook_delivery", values, "id = :id", {"id": subject.delivery["id"]})
         if values["state"] != "pending":
-            forget_told(tx, subject.event["generation_id"], subject.event["id"])
+            self._end(tx, subject, decision)
 
-    def _insert_attempt(self, tx: Tx, subject: _Subject, number: int, result: SendResult) -> None:
+    def _end(self, tx: Tx, subject: _Subject, decision: Decision) -> None:
+        """What follows from the end of a delivery for others."""
+        forget_told(tx, subject.event["generation_id"], subject.event["id"])
+        if subject.endpoint is not None and subject.endpoint["ordered"]:
+            order.ended(tx, subject.delivery, subject.event, first=self.first)
+        if isinstance(decision, DeadLetter) and decision.fault.code != DISABLED:
+            self._standing.dead(tx, subject.delivery, subject.event, decision.fault.message)
+
+    def _judge_endpoint(self, tx: Tx, turn: Turn, result: SendResult) -> None:
+        """What follows from an attempt for all that goes to the same place."""
+        lane, endpoint = turn.claim.lane, turn.subject.endpoint
+        match judge(result):
+            case Delivered():
+                self._standing.delivered(tx, lane, endpoint)
+            case Gone():
+                self._standing.disable(tx, lane, endpoint, result.detail)
+            case _:
+                self._standing.failed(tx, lane, endpoint, result)
+
+    def _insert_attempt(self, tx: Tx, turn: Turn, number: int, result: SendResult) -> None:
+        subject: _Subject = turn.subject
         tx.insert(
             "webhook_attempt",
             {
                 "id": new_id("att", tx.now, self._random),
                 "tenant_id": subject.delivery["tenant_id"],
                 "delivery_id": subject.delivery["id"],
+                "lane": turn.claim.lane,
                 "attempt": number,
                 "url": subject.url,
                 "address": result.address,
@@ -211,18 +242,6 @@ class Outbox(Recorder):
                 "at": tx.now,
             },
         )
-
-    @staticmethod
-    def _disable(tx: Tx, subject: _Subject, result: SendResult) -> None:
-        if subject.endpoint is None:
-            return
-        changed = tx.run(
-            "UPDATE webhook_endpoint SET disabled_at = :now, disabled_reason = :reason"
-            " WHERE id = :id AND disabled_at IS NULL",
-            {"now": tx.now, "reason": result.detail, "id": subject.endpoint["id"]},
-        )
-        if changed:
-            tx.emit("webhook.disabled", level=logging.WARNING, endpoint=subject.endpoint["id"], detail=result.detail)
 
 
 _STATE: dict[type, str] = {Complete: "delivered", DeadLetter: "dead", Cancel: "cancelled"}

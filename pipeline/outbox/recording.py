@@ -56,6 +56,11 @@ class Recorder:
         self._policy = policy
         self._random = random
 
+    @property
+    def first(self) -> float:
+        """Seconds after which a delivery is first tried."""
+        return self._policy.schedule[0] if self._policy.schedule else 0.0
+
     def wanted(self, tx: Tx, generation: Row, event_type: str) -> bool:
         """Whether an event is to be recorded: a terminal one always, another if somebody asked for its type."""
         return event_type in TERMINAL or bool(places(tx, generation, event_type))
@@ -95,14 +100,13 @@ class Recorder:
             return None
         if event_type in TERMINAL:
             tx.emit("generation.ended", level=logging.INFO, **ended_fields(tx, generation))
-        first = self._policy.schedule[0] if self._policy.schedule else 0.0
         for place in wanted:
             address(
                 tx,
                 tenant=generation["tenant_id"],
                 event_id=event_id,
                 place=place,
-                delay=first,
+                delay=self.first,
                 random=self._random,
             )
         return event_id

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pipeline.db import Row, Tx
 from pipeline.lifecycle import JobKind, Step
@@ -23,11 +23,11 @@ SELECT j.id, j.lane, j.scheduled_for FROM job j
   WHERE j.status = 'pending' AND j.step = :step AND j.lane = lanes.lane AND j.scheduled_for <= :now
   ORDER BY j.scheduled_for, j.id LIMIT :per_lane"""
 
-_DUE_SQLITE = f"""{_LANES}
+_DUE_SQLITE = f"""
 SELECT job.id, job.lane, job.scheduled_for FROM lanes JOIN job ON job.id IN (SELECT id FROM ({_DUE_OF_LANE}))
 ORDER BY job.scheduled_for, job.id"""
 
-_DUE_POSTGRES = f"""{_LANES}
+_DUE_POSTGRES = f"""
 SELECT job.id, job.lane, job.scheduled_for FROM lanes CROSS JOIN LATERAL ({_DUE_OF_LANE}
   FOR UPDATE SKIP LOCKED) job
 ORDER BY job.scheduled_for, job.id"""
@@ -57,19 +57,23 @@ def claim(
     lease: float,
     busy: Mapping[str, int] | None = None,
     per_lane: int = 0,
+    rooms: Mapping[str, int] | None = None,
 ) -> list[Claim]:
     """Take up to `limit` due jobs of a step, expired leases first, then lanes in turn.
 
     `busy` counts the turns that this process already runs per lane, of which `per_lane` are allowed (0: no bound), so
-    that one slow receiver or provider cannot fill the slots.
+    that one slow receiver or provider cannot fill the slots. Where `rooms` are given, nothing is taken of other lanes,
+    and of each no more than it says.
     """
     lanes = dict(busy or {})
-    bound = per_lane or limit
-    asked = {"step": step, "now": tx.now, "per_lane": min(limit, bound)}
+    bounds = None if rooms is None else {lane: lanes.get(lane, 0) + room for lane, room in rooms.items()}
+    most = per_lane or limit if rooms is None else max(rooms.values(), default=0)
+    if not most:
+        return []
     rescued = tx.all(_EXPIRED + tx.skip_locked, {"step": step, "now": tx.now, "rescues": RESCUES})
     expired = {row["id"] for row in rescued}
-    due = rescued + tx.all(_DUE_POSTGRES if tx.postgres else _DUE_SQLITE, asked)
-    chosen = _in_turn(due, lanes, bound)[:limit]
+    due = rescued + _due(tx, step, min(limit, most), rooms)
+    chosen = _in_turn(due, lanes, lambda lane: most if bounds is None else bounds.get(lane, 0))[:limit]
     got = _take(tx, [row["id"] for row in chosen], step=step, worker=worker, lease=lease)
     return [
         _as_claim(
@@ -81,6 +85,15 @@ def claim(
         for row in chosen
         if row["id"] in got
     ]
+
+
+def _due(tx: Tx, step: Step, per_lane: int, rooms: Mapping[str, int] | None) -> list[Row]:
+    """Up to `per_lane` due jobs of every lane, or of those that have room."""
+    asked = {"step": step, "now": tx.now, "per_lane": per_lane}
+    lanes, named = _LANES, {}
+    if rooms is not None:
+        lanes, named = f"WITH lanes(lane) AS (SELECT key FROM {tx.each('rooms')} r)", {"rooms": json.dumps(dict(rooms))}
+    return tx.all(lanes + (_DUE_POSTGRES if tx.postgres else _DUE_SQLITE), asked | named)
 
 
 def _take(tx: Tx, ids: list[int], *, step: Step, worker: str, lease: float) -> dict[int, Row]:
@@ -98,12 +111,12 @@ def _take(tx: Tx, ids: list[int], *, step: Step, worker: str, lease: float) -> d
     return {row["id"]: row for row in tx.all(_TAKE.format(among=among), values)}
 
 
-def _in_turn(due: Sequence[Row], busy: dict[str, int], bound: int) -> list[Row]:
+def _in_turn(due: Sequence[Row], busy: dict[str, int], bound: Callable[[str], int]) -> list[Row]:
     """One job of each lane, then a second of each, and so on; a lane stops at its bound."""
     ranked = []
     for order, row in enumerate(due):
         rank = busy.get(row["lane"], 0)
-        if rank < bound:
+        if rank < bound(row["lane"]):
             busy[row["lane"]] = rank + 1
             ranked.append((rank, order, row))
     return [row for _, _, row in sorted(ranked, key=lambda item: item[:2])]
@@ -113,6 +126,10 @@ def _as_claim(row: Row, *, worker: str, late_ms: int, rescued: bool) -> Claim:
     values = dict(row)
     values["kind"], values["step"] = JobKind(row["kind"]), Step(row["step"])
     return Claim(**values, worker=worker, late_ms=late_ms, rescued=rescued)
+
+
+_OPEN = " AND NOT EXISTS (SELECT 1 FROM lane l WHERE l.name = lanes.lane AND l.paused_until > :now)"
+"""What waits in the closed lane of an endpoint comes due with its opening, of which admission knows."""
 
 
 def next_due(tx: Tx, steps: Sequence[Step]) -> int | None:
@@ -126,7 +143,7 @@ def next_due(tx: Tx, steps: Sequence[Step]) -> int | None:
         pending = _LANES + (
             "SELECT min((SELECT min(j.scheduled_for) FROM job j WHERE j.status = 'pending' AND j.step = :step"
             " AND j.lane = lanes.lane AND j.scheduled_for > :now)) FROM lanes WHERE lanes.lane IS NOT NULL"
-        )
+        ) + (_OPEN if step is Step.DELIVER else "")
         leased = (
             "SELECT min(locked_until) FROM job WHERE status = 'processing' AND step = :step AND locked_until > :now"
         )

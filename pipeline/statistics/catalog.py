@@ -69,7 +69,7 @@ ATTEMPTS = _counter("webhook_attempts", "Attempts to deliver a webhook.", "outco
 ATTEMPT_TIME = _histogram("webhook_attempt_duration", "Time of one attempt.", SHORT)
 DELIVERY = _histogram("webhook_delivery", "Time from the event to its delivery.", LONG)
 DELIVERIES_DEAD = _counter("webhook_deliveries_dead", "Deliveries that were given up.")
-DISABLED = _counter("webhook_endpoints_disabled", "Endpoints switched off by their 410.")
+DISABLED = _counter("webhook_endpoints_disabled", "Endpoints switched off by a 410 or days of failures.")
 
 COMMITS = _counter("database_commits", "Transactions committed.")
 """The one figure without an event: read from the writer at each flush, since an event per commit would cost more than

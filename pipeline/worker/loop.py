@@ -146,9 +146,12 @@ class Worker:
         if Step.SUBMIT in free:
             admission.admit(tx, limit=free[Step.SUBMIT], bounds=self._limits.bounds, purse=self._limits.purse)
         claims = []
+        rooms = None
         for step, places in free.items():
             lanes = {lane: count for (of, lane), count in busy.items() if of is step}
             per_lane = self._limits.per_lane.get(step, 0)
+            if step is Step.DELIVER:
+                rooms = admission.rooms(tx, most=per_lane or places)
             claims += queue.claim(
                 tx,
                 worker=self.identity.id,
@@ -157,6 +160,7 @@ class Worker:
                 lease=self._limits.lease,
                 busy=lanes,
                 per_lane=per_lane,
+                rooms=rooms.free if rooms is not None and step is Step.DELIVER else None,
             )
         for kind, handler in self._handlers.items():
             mine = [claim for claim in claims if claim.kind is kind]
@@ -169,7 +173,7 @@ class Worker:
                     queue.drop(tx, claim)
         if not claims:
             opening = admission.next_opening(tx, self._limits.bounds, self._limits.purse)
-            times = (queue.next_due(tx, list(free)), opening)
+            times = (queue.next_due(tx, list(free)), opening, rooms.again if rooms is not None else None)
             found.due = min((time for time in times if time is not None), default=None)
         return found
 
