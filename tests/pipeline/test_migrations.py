@@ -176,6 +176,12 @@ def claim(tx: Tx, step: Step = Step.POLL) -> object:
     return queue.claim(tx, worker="w1", step=step, limit=16, lease=10.0, per_lane=8)
 
 
+def claim_deliveries(tx: Tx) -> object:
+    rooms = admission.rooms(tx, most=1000)
+    assert rooms.free
+    return queue.claim(tx, worker="w1", step=Step.DELIVER, limit=16, lease=10.0, rooms=rooms.free)
+
+
 def admit(tx: Tx) -> object:
     return admission.admit(tx, limit=8, bounds=admission.Bounds(500))
 
@@ -202,6 +208,7 @@ def admit_all_ways(tx: Tx) -> object:
 
 HOT: list[tuple[str, Callable[[Tx], object], set[str]]] = [
     ("claim", claim, {"job_pending", "job_processing"}),
+    ("deliveries", claim_deliveries, {"job_pending", "job_processing"}),
     ("admit", admit, {"job_waiting", "job_pending", "job_processing"}),
     ("admit all ways", admit_all_ways, {"job_waiting", "job_pending", "job_processing", "job_fallback"}),
     ("next_opening", next_opening, {"job_waiting", "job_pending", "job_processing"}),
