@@ -18,6 +18,8 @@ from providers.base import ErrorCode, Operation, Output, Phase, Provider, Provid
 NO_OUTPUT = ProviderError(ErrorCode.PROVIDER_ERROR, "the provider reports success but names no file")
 NOT_STOPPED = Stop(stopped=False)
 MAX_NOT_FOUND = 5
+"""So many times in a row must the provider not know its own work before we believe it: a front of many machines may be
+late, and anything else in between speaks against it."""
 
 MAX_COST_MICROS = 10**12
 MAX_OVERDUE = 5
@@ -54,6 +56,16 @@ def with_bad_file(operation: str) -> tuple[str, int]:
     return json.dumps(stored), stored["bad_files"]
 
 
+def with_not_found(operation: str, *, missed: bool) -> tuple[dict[str, object], int]:
+    """The patch that keeps count of the answers, one after another, that the provider does not know the operation, and
+    that count. Any other answer begins anew."""
+    stored = json.loads(operation)
+    before = stored.pop("not_found", 0)
+    count = before + 1 if missed else 0
+    noted = json.dumps(stored | ({"not_found": count} if count else {}))
+    return ({} if count == before else {"operation": noted}), count
+
+
 def token_of(generation: Row) -> str:
     """The token of the submission whose operation the row keeps."""
     return str(json.loads(generation["operation"])["token"])
@@ -81,11 +93,11 @@ async def poll(parts: Parts, turn: Turn) -> Report:
     wait = parts.policies.next_poll(
         pace_for(parts, generation), elapsed=elapsed, asked=status.retry_after, jitter=parts.uniform()
     )
-    changed = status.progress is not None and status.progress != generation["progress"]
+    changed = {"progress": status.progress} if status.progress not in {None, generation["progress"]} else {}
     notes = [("poll.unknown_status", {"status": status.unknown_status})] if status.unknown_status else []
     return Report(
         NotYet(wait),
-        patch={"progress": status.progress} if changed else {},
+        patch=changed | with_not_found(generation["operation"], missed=False)[0],
         notes=notes if turn.claim.polls == 0 else [],
         fields={"progress": status.progress, "provider_status": status.unknown_status},
     )
@@ -133,17 +145,19 @@ def _noted(parts: Parts, turn: Turn, error: ProviderError, report: Report) -> Re
 def _unreached(parts: Parts, turn: Turn, error: ProviderError, elapsed: float) -> Report:
     """A poll that fails is a blip until the deadline; it is never a reason to submit again."""
     notes = [("poll.failed", {"code": error.code, "reason": error.message})]
+    generation = subject_of(turn).generation
+    patch, unknown = with_not_found(generation["operation"], missed=error.code is ErrorCode.NOT_FOUND)
     overdue = elapsed > parts.policies.generation_timeout
     if overdue and turn.claim.attempts + 1 >= MAX_OVERDUE:
         return _given_up(parts, turn, elapsed, f"the provider cannot be asked: {error.message}")
     if error.code is ErrorCode.RATE_LIMITED and not overdue:
-        pace = pace_for(parts, subject_of(turn).generation)
+        pace = pace_for(parts, generation)
         wait = parts.policies.next_poll(pace, elapsed=elapsed, asked=error.retry_after, jitter=parts.uniform())
-        return Report(NotYet(wait), fields={"rate_limited": True})
-    if error.code is ErrorCode.NOT_FOUND and turn.claim.attempts + 1 >= MAX_NOT_FOUND:
+        return Report(NotYet(wait), patch=patch, fields={"rate_limited": True})
+    if unknown >= MAX_NOT_FOUND:
         return Report(Failed(fault_of(error), exhausted=True), notes=notes)
     asked = min(error.retry_after or 0.0, max(1.0, parts.policies.generation_timeout - elapsed))
-    return Report(Failed(fault_of(error), retryable=True, retry_after=asked), notes=notes)
+    return Report(Failed(fault_of(error), retryable=True, retry_after=asked), patch=patch, notes=notes)
 
 
 async def _overdue(parts: Parts, turn: Turn, provider: Provider, operation: Operation, elapsed: float) -> Report:

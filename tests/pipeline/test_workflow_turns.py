@@ -9,7 +9,7 @@ import pytest
 from starlette.responses import Response
 
 from pipeline.lifecycle import Advance, Complete, DeadLetter, Fail, Requeue, Retry, Snooze, Step
-from tests.pipeline.provider_script import RUNNING, by_hand, say
+from tests.pipeline.provider_script import NOT_FOUND, RUNNING, by_hand, say
 
 pytestmark = pytest.mark.anyio
 
@@ -59,6 +59,32 @@ async def test_failed_polls_before_the_deadline_are_forgotten_with_the_next_answ
         await hand.change("generation", accepted_at=-61)
         hand.script.poll = [say(401)]
         assert isinstance(await hand.take(Step.POLL), Retry), "the first in a row"
+
+
+async def test_an_operation_is_unknown_when_nothing_else_is_said_five_times(tmp_path):
+    async with by_hand(tmp_path) as hand:
+        await hand.generating()
+        for between in (say(503), say(401), say(429), RUNNING):
+            hand.script.poll = [NOT_FOUND]
+            for _ in range(4):
+                assert isinstance(await hand.take(Step.POLL), Retry)
+            hand.script.poll = [between]
+            assert isinstance(await hand.take(Step.POLL), Retry | Snooze)
+        hand.script.poll = [NOT_FOUND]
+        for _ in range(4):
+            assert isinstance(await hand.take(Step.POLL), Retry)
+        assert isinstance(await hand.take(Step.POLL), DeadLetter)
+
+
+async def test_other_failures_do_not_make_an_operation_unknown(tmp_path):
+    async with by_hand(tmp_path) as hand:
+        await hand.generating()
+        hand.script.poll = [say(503), say(401), say(503), say(401), NOT_FOUND, NOT_FOUND, say(503)]
+        for _ in range(7):
+            assert isinstance(await hand.take(Step.POLL), Retry)
+        hand.script.poll = []
+        assert isinstance(await hand.take(Step.POLL), Advance)
+        assert "not_found" not in json.loads((await hand.row("generation"))["operation"])
 
 
 @pytest.mark.parametrize(("status", "decision"), [(429, Snooze), (503, Retry), (401, Retry)])
