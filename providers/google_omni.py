@@ -26,6 +26,7 @@ from providers.base import (
     ErrorCode,
     Operation,
     Output,
+    Phase,
     ProviderError,
     ProviderStatus,
     Recovery,
@@ -121,20 +122,23 @@ class GoogleOmni:
 
     async def cancel(self, operation: Operation) -> Stop:
         """See `Provider.cancel`. What a cancelled interaction costs is not documented (2026-11)."""
-        answer = await self._ask(self._call("POST", operation, "/cancel"))
-        return Stop(answer.document().get("status") == "cancelled")
+        call = self._call("POST", operation, "/cancel")
+        status = read_status((await self._ask(call)).document(), call.url, self._origin)
+        return Stop(status.phase in {Phase.CANCELLED, Phase.FAILED}, status.error.billed if status.error else None)
 
     async def lookup(self, token: str) -> Operation | None:
         """Never called: interactions cannot be listed."""
         raise ProviderError(ErrorCode.INVALID_REQUEST, "Gemini lists no interactions")
 
     def download(self, output: Output) -> AbstractAsyncContextManager[Download]:
-        """See `Provider.download`. A file inside a poll's answer is asked for by that poll again."""
+        """See `Provider.download`. A file inside a poll's answer is asked for by that poll again. Of a file that is
+        gone Google says 403, "you do not have permission to access the File or it may not exist" (answers of 2026)."""
         inline = _INLINE_OUTPUT.fullmatch(output.url)
         if inline and inline[1].startswith(f"{self._base}/interactions/"):
             call = Call("GET", inline[1], self._headers)
             return open_inline(self._clients.calls, call, INLINE, int(inline[2]), read_error=read_error)
-        return download(self._clients.fetch, output.url, headers_for_origin={self._origin: self._headers})
+        keys = {self._origin: self._headers}
+        return download(self._clients.fetch, output.url, headers_for_origin=keys, hides_missing=True)
 
     async def read_callback(self, headers: Mapping[str, str], body: bytes, now: float) -> Callback:
         """See `Provider.read_callback`.

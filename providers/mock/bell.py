@@ -11,6 +11,7 @@ import httpx
 from providers.mock.dialect import Dialect, Ring
 from providers.mock.studio import Studio
 from providers.mock.work import Work
+from providers.wire.exchange import WIRE_ERRORS
 
 RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0)
 _AT_ONCE = 32
@@ -70,6 +71,6 @@ class Bell:
             response = await self._client.post(
                 url, content=ring.body, headers=dict(ring.headers), timeout=10, follow_redirects=False
             )
-        except (httpx.HTTPError, httpx.InvalidURL, OSError):
+        except WIRE_ERRORS:
             return False
         return response.is_success

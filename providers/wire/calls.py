@@ -11,7 +11,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait
 
 from providers.base import ErrorCode, ProviderError
 from providers.wire.errors import ReadError, error_of, read_failure
-from providers.wire.exchange import Answer, Call, exchange
+from providers.wire.exchange import WIRE_ERRORS, Answer, Call, exchange
 
 _BLIPS = frozenset({None, 502, 503, 504})
 _LONGEST_WAIT = 2.0
@@ -67,11 +67,15 @@ async def _attempt(
     clock: Callable[[], float],
 ) -> Answer:
     try:
+        request = call.request(client)
+    except (httpx.InvalidURL, TypeError, ValueError) as error:
+        raise ProviderError(ErrorCode.INVALID_REQUEST, f"nothing to be sent: {type(error).__name__}") from error
+    try:
         async with asyncio.timeout(deadline):
-            answer = await exchange(client, call.request(client), inline=inline)
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+            answer = await exchange(client, request, inline=inline)
+    except httpx.UnsupportedProtocol as error:
         raise ProviderError(ErrorCode.INVALID_REQUEST, f"not an address: {type(error).__name__}") from error
-    except (httpx.HTTPError, OSError) as error:
+    except WIRE_ERRORS as error:
         raise ProviderError(ErrorCode.TRANSIENT, f"no answer: {type(error).__name__}") from error
     if not 200 <= answer.status < 300:
         raise read_failure(answer, read_error, clock())

@@ -12,6 +12,7 @@ import httpx
 
 from providers.base import Download, ErrorCode, ProviderError
 from providers.wire.errors import retry_after
+from providers.wire.exchange import WIRE_ERRORS
 
 _GONE = frozenset({403, 404, 410})
 _PORTS = {"http": 80, "https": 443}
@@ -23,6 +24,7 @@ def download(
     *,
     headers_for_origin: Mapping[str, Mapping[str, str]] | None = None,
     max_redirects: int = 3,
+    hides_missing: bool = False,
     clock: Callable[[], float] = time.time,
 ) -> AbstractAsyncContextManager[Download]:
     """Open a file's bytes as they are on the wire.
@@ -31,12 +33,14 @@ def download(
         headers_for_origin: credentials by origin (`https://host[:port]`), sent when scheme, host and port of the first
             URL equal it; never after a redirect.
         max_redirects: from https only to https.
+        hides_missing: whether this host says 403 to a good key, too, when the file is not there.
 
     Raises (on entering, and from `chunks()`):
-        ProviderError: NOT_FOUND for 403, 404, 410: the link has expired, poll again. RATE_LIMITED for 429. TRANSIENT
-            for all else, also for a body that ends before its announced length.
+        ProviderError: NOT_FOUND for 403, 404, 410: the link has expired, poll again. AUTH for 401 and 403 where our key
+            was sent. RATE_LIMITED for 429. TRANSIENT for all else, also for a body that ends before its announced
+            length.
     """
-    return _open(client, url, headers_for_origin or {}, max_redirects, clock)
+    return _open(client, url, headers_for_origin or {}, max_redirects, hides_missing, clock)
 
 
 @contextlib.asynccontextmanager
@@ -45,12 +49,13 @@ async def _open(
     url: str,
     credentials: Mapping[str, Mapping[str, str]],
     max_redirects: int,
+    hides_missing: bool,
     clock: Callable[[], float],
 ) -> AsyncIterator[Download]:
-    response = await _follow(client, url, credentials, max_redirects)
+    response, with_key = await _follow(client, url, credentials, max_redirects)
     try:
         if response.status_code != 200:
-            raise _refused(response, clock())
+            raise _refused(response, clock(), with_key=with_key, hides_missing=hides_missing)
         yield _Body.of(response)
     finally:
         with contextlib.suppress(httpx.HTTPError):
@@ -59,7 +64,8 @@ async def _open(
 
 async def _follow(
     client: httpx.AsyncClient, url: str, credentials: Mapping[str, Mapping[str, str]], max_redirects: int
-) -> httpx.Response:
+) -> tuple[httpx.Response, bool]:
+    """The first answer that is no redirect, and whether credentials were sent for it."""
     try:
         target = httpx.URL(url)
         headers = headers_for(target, credentials)
@@ -67,10 +73,10 @@ async def _follow(
             response = await _get(client, target, headers)
             location = response.headers.get("location")
             if not (response.is_redirect and location):
-                return response
+                return response, bool(headers)
             await response.aclose()
             target, headers = next_hop(target, location), {}
-    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+    except WIRE_ERRORS as error:
         raise ProviderError(ErrorCode.TRANSIENT, f"the file could not be opened: {type(error).__name__}") from error
     raise ProviderError(ErrorCode.TRANSIENT, f"the file is behind more than {max_redirects} redirects")
 
@@ -98,8 +104,10 @@ def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
     return url.scheme, url.host, url.port or _PORTS.get(url.scheme)
 
 
-def _refused(response: httpx.Response, now: float) -> ProviderError:
+def _refused(response: httpx.Response, now: float, *, with_key: bool, hides_missing: bool) -> ProviderError:
     status = response.status_code
+    if with_key and (status == 401 or (status == 403 and not hides_missing)):
+        return ProviderError(ErrorCode.AUTH, f"the file's host answered {status} to our key", http_status=status)
     if status in _GONE:
         return ProviderError(ErrorCode.NOT_FOUND, "the file's link has expired", http_status=status)
     code = ErrorCode.RATE_LIMITED if status == 429 else ErrorCode.TRANSIENT

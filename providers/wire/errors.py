@@ -79,6 +79,7 @@ def with_code(error: ProviderError, code: ErrorCode, *, billed: bool | None = No
     )
 
 
+_URL = re.compile(r"https?://\S+", re.I)
 _REFUSED = re.compile(
     r"(content|safety|usage).{0,20}polic|moderat|nsfw|sensitive content|risk control|blocked.{0,60}(safety|polic)", re.I
 )
@@ -86,7 +87,12 @@ _REFUSED = re.compile(
 
 def looks_refused(text: str) -> bool:
     """Whether free text speaks of moderation. The last resort, where a provider has no code for it."""
-    return _REFUSED.search(text) is not None
+    return _REFUSED.search(without_urls(text)) is not None
+
+
+def without_urls(text: str) -> str:
+    """Free text without the addresses in it, whose names say nothing."""
+    return _URL.sub(" ", text)
 
 
 def envelope(body: object) -> tuple[str | None, str | None]:

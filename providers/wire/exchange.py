@@ -19,6 +19,10 @@ MAX_INLINE = 1 << 29
 _GZIP_OR_ZLIB = 47
 _PLAIN = frozenset({"", "identity"})
 
+WIRE_ERRORS = (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, OverflowError, ExceptionGroup)
+"""What a request may raise on its way: ValueError comes of names (IDNA) and headers that cannot be written,
+OverflowError of ports, alone or in a group."""
+
 
 @dataclass(frozen=True, slots=True)
 class Clients:

@@ -12,7 +12,7 @@ import httpx
 
 from providers.base import Download, ErrorCode, ProviderError
 from providers.wire.errors import ReadError, error_of, read_failure
-from providers.wire.exchange import Answer, Call, read_body
+from providers.wire.exchange import WIRE_ERRORS, Answer, Call, read_body
 from providers.wire.sieve import Base64, Sieve
 
 
@@ -48,7 +48,7 @@ async def _open(
 ) -> AsyncIterator[Download]:
     try:
         response = await client.send(call.request(client), stream=True, follow_redirects=False)
-    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+    except WIRE_ERRORS as error:
         raise ProviderError(ErrorCode.TRANSIENT, f"the file could not be opened: {type(error).__name__}") from error
     try:
         if not 200 <= response.status_code < 300:

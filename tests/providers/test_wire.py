@@ -334,6 +334,51 @@ async def test_a_redirect_never_leaves_https():
             await fetched(client, "https://provider.test/x")
 
 
+STRANGE = [
+    *("https://xn--zz/y", "https://xn--a/", "https://[::1", "https://[zz]/", "http://127.0.0.1:99999/", "http://h:-1/"),
+    *("https://.../", "https://a..b/", "http://\u3002/", "http://%zz/", "http://" + "a" * 300 + "/", "http:///x", "x"),
+    *("http://127.0.0.1:1/\n", "http://u:p@/", "ftp://127.0.0.1/", "https://ex\u2024com/", "http://\ud800/", ""),
+]
+
+
+@pytest.mark.parametrize("url", STRANGE)
+async def test_whatever_an_address_looks_like_it_is_one_kind_of_error(client, url):
+    with pytest.raises(ProviderError):
+        await fetched(client, url, headers_for_origin={"https://a.test": {"authorization": "Bearer k"}})
+    with pytest.raises(ProviderError):
+        await call_json(client, Call("GET", url), attempts=1)
+    async with Script(answer(302, Location="https://xn--zz/y")) as server:
+        with pytest.raises(ProviderError):
+            await fetched(client, server.url)
+
+
+async def test_a_header_that_cannot_be_written_is_our_own_mistake(client):
+    with pytest.raises(ProviderError) as caught:
+        await call_json(client, Call("GET", "http://127.0.0.1:1/", {"authorization": "Bearer \u20ac"}))
+    assert caught.value.code is ErrorCode.INVALID_REQUEST
+
+
+@pytest.mark.parametrize(
+    ("status", "hides_missing", "code"),
+    [
+        (401, False, ErrorCode.AUTH),
+        (401, True, ErrorCode.AUTH),
+        (403, False, ErrorCode.AUTH),
+        (403, True, ErrorCode.NOT_FOUND),
+        (404, False, ErrorCode.NOT_FOUND),
+    ],
+)
+async def test_a_refused_key_is_no_expired_link(client, status, hides_missing, code):
+    async with Script(answer(status)) as server, Script(answer(302, Location=server.url)) as own:
+        keys = {server.url: {"authorization": "Bearer k"}}
+        with pytest.raises(ProviderError) as caught:
+            await fetched(client, server.url, headers_for_origin=keys, hides_missing=hides_missing)
+        assert caught.value.code is code
+        with pytest.raises(ProviderError) as caught:
+            await fetched(client, own.url, headers_for_origin={own.url: {"authorization": "Bearer k"}})
+        assert caught.value.code is (ErrorCode.TRANSIENT if status == 401 else ErrorCode.NOT_FOUND)
+
+
 @pytest.mark.parametrize("status", [403, 404, 410])
 async def test_an_expired_link_says_poll_again(client, status):
     async with Script(answer(status)) as server:
