@@ -19,6 +19,7 @@ class Greeting(StrEnum):
     STALL = "stall"
     PLAIN = "plain"
     ALERT = "alert"
+    OLD = "old"
 
 
 class Certificate(StrEnum):
@@ -28,7 +29,6 @@ class Certificate(StrEnum):
     SELF_SIGNED = "self-signed"
     WRONG_NAME = "wrong-name"
     EXPIRED = "expired"
-    OLD = "old"
 
 
 class Ending(StrEnum):

@@ -125,7 +125,8 @@ def _packed(make: Callable[[], bytes], encoding: bytes) -> Change:
 
 
 _PAGE = b"<!doctype html><html><title>Log in</title><body>Authentication required: log in to see this deployment"
-_ALERT = b"\x15\x03\x03\x00\x02\x02\x46"  # fatal, protocol_version: what a TLS server says to plain HTTP
+ALERT = b"\x15\x03\x01\x00\x02\x02\x46"
+"""Of TLS: fatal, protocol_version. What a server says to plain HTTP, and an old one to a new client."""
 
 BEHAVIOURS: Mapping[str, Behaviour] = {
     "ok": Behaviour("status", "an empty 200", _sets()),
@@ -222,11 +223,11 @@ BEHAVIOURS: Mapping[str, Behaviour] = {
     "tls-self-signed": Behaviour("tls", "a self-signed certificate", _sets(certificate=Certificate.SELF_SIGNED)),
     "tls-wrong-name": Behaviour("tls", "a certificate of another name", _sets(certificate=Certificate.WRONG_NAME)),
     "tls-expired": Behaviour("tls", "an expired certificate", _sets(certificate=Certificate.EXPIRED)),
-    "tls-old": Behaviour("tls", "TLS 1.1 and nothing newer", _sets(certificate=Certificate.OLD)),
+    "tls-old": Behaviour("tls", "TLS 1.1 and nothing newer", _sets(greeting=Greeting.OLD)),
     "tls-stall": Behaviour("tls", "a handshake that never goes on", _sets(greeting=Greeting.STALL)),
     "plain-http": Behaviour("tls", "plain HTTP to those who speak TLS", _sets(greeting=Greeting.PLAIN)),
     "speaks-tls": Behaviour(
-        "tls", "TLS to those who speak plain HTTP", _sets(greeting=Greeting.ALERT, raw=_ALERT, ending=Ending.CLOSE)
+        "tls", "TLS to those who speak plain HTTP", _sets(greeting=Greeting.ALERT, raw=ALERT, ending=Ending.CLOSE)
     ),
 }
 """Every behaviour by its name. All but those of `tls` work over http and https alike."""

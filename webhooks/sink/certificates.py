@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ssl
 import tempfile
-import warnings
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -52,17 +51,7 @@ class Certificates:
             path.touch(mode=0o600)
             path.write_bytes(shown.public_bytes(serialization.Encoding.PEM) + _pem(self._key))
             context.load_cert_chain(path)
-        if kind is Certificate.OLD:
-            _make_old(context)
         return context
-
-
-def _make_old(context: ssl.SSLContext) -> None:
-    with warnings.catch_warnings():  # it warns of exactly what is wanted here
-        warnings.simplefilter("ignore", DeprecationWarning)
-        context.minimum_version = ssl.TLSVersion.TLSv1
-        context.maximum_version = ssl.TLSVersion.TLSv1_1
-    context.set_ciphers("DEFAULT@SECLEVEL=0")
 
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:

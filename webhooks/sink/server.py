@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from webhooks.sink.answer import Act, Answer, Certificate, Ending, Greeting, Pause, Say, acts
-from webhooks.sink.behaviours import with_slash
+from webhooks.sink.behaviours import ALERT, with_slash
 from webhooks.sink.request import MAX_BODY, MAX_HEAD, Head, Seen, problem_of, read_head
 from webhooks.sink.spec import Spec
 
@@ -127,6 +127,9 @@ class Sink:
                 while await asyncio.get_running_loop().sock_recv(sock, MAX_HEAD):
                     pass
                 return
+            if answer.greeting is Greeting.OLD and encrypted:
+                await _refuse_version(sock)
+                return
             wanted = encrypted and answer.greeting is not Greeting.PLAIN
             tls = self._context(answer.certificate) if wanted else None
             reader, writer = await _streams(sock, tls)
@@ -196,6 +199,15 @@ async def _first_byte(sock: socket.socket) -> int | None:
     finally:
         loop.remove_reader(sock)
     return next(iter(sock.recv(1, socket.MSG_PEEK)), None)
+
+
+async def _refuse_version(sock: socket.socket) -> None:
+    """As OpenSSL does it, with the alert; asyncio would close without a word."""
+    loop = asyncio.get_running_loop()
+    await loop.sock_recv(sock, MAX_HEAD)
+    await loop.sock_sendall(sock, ALERT)
+    sock.shutdown(socket.SHUT_WR)
+    await loop.sock_recv(sock, MAX_HEAD)
 
 
 async def _streams(
