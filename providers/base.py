@@ -355,7 +355,12 @@ class Provider(Protocol):
     capabilities: Capabilities
 
     async def submit(self, request: VideoRequest, context: SubmitContext) -> SubmitResult:
-        """Make the one possibly-paid call: one POST, no retry, no redirect. Never raises for what the wire did."""
+        """Make the one possibly-paid call: one POST, no retry, no redirect. Never raises for what the wire did.
+
+        The request comes settled (`providers.checks.settled`): its model is named, and what that leaves open is filled
+        in from the catalogue. Of a model that the catalogue does not know nothing is filled in: what is None is left
+        out of the body.
+        """
         ...
 
     async def poll(self, operation: Operation) -> ProviderStatus:

@@ -37,7 +37,6 @@ from providers.base import (
     VideoRequest,
 )
 from providers.catalogue import load_catalogue
-from providers.checks import settled
 from providers.google_omni_wire import INLINE, RESERVED, build_body, read_event, read_status, read_submitted
 from providers.google_wire import read_error
 from providers.options import address, only, required
@@ -111,7 +110,7 @@ class GoogleOmni:
 
     async def submit(self, request: VideoRequest, context: SubmitContext) -> SubmitResult:
         """See `Provider.submit`."""
-        body = build_body(settled(request, self.capabilities.catalogue), context)
+        body = build_body(request, context)
         call = Call("POST", f"{self._base}/interactions", self._headers, body)
         return await submit_once(self._clients.submit, call, read=read_submitted, read_error=read_error)
 

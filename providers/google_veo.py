@@ -36,7 +36,6 @@ from providers.base import (
     VideoRequest,
 )
 from providers.catalogue import load_catalogue
-from providers.checks import settled
 from providers.google_token import ServiceAccount
 from providers.google_veo_wire import (
     INLINE,
@@ -117,7 +116,6 @@ class GoogleVeo:
 
     async def submit(self, request: VideoRequest, context: SubmitContext) -> SubmitResult:
         """See `Provider.submit`. Without a token nothing is sent."""
-        request = settled(request, self.capabilities.catalogue)
         model = request.model or self.capabilities.catalogue.default_model
         try:
             body = build_body(request, context, self._bucket)

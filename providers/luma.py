@@ -34,7 +34,6 @@ from providers.base import (
     VideoRequest,
 )
 from providers.catalogue import load_catalogue
-from providers.checks import settled
 from providers.options import address, only, required
 from providers.wire import Call, Clients, call_json, download, error_of, looks_refused, merged, submit_once, with_code
 
@@ -128,7 +127,6 @@ def build_submit(base_url: str, headers: Mapping[str, str], request: VideoReques
 
 def build_body(request: VideoRequest, token: str) -> dict[str, Any]:
     """The body without `extra`; what is None is left to Luma. It makes one video of a request, and has no count."""
-    request = settled(request, load_catalogue("luma"))
     video = {
         "duration": None if request.duration is None else f"{request.duration}s",
         "resolution": request.resolution,

@@ -37,7 +37,6 @@ from providers.base import (
     VideoRequest,
 )
 from providers.catalogue import load_catalogue, load_native
-from providers.checks import settled
 from providers.options import address, only, required
 from providers.wire import Call, Clients, call_json, download, error_of, looks_refused, merged, submit_once, with_code
 from providers.wire.errors import envelope
@@ -96,9 +95,7 @@ class OpenAIVideos:
 
     async def submit(self, request: VideoRequest, context: SubmitContext) -> SubmitResult:
         """See `Provider.submit`. What the dialect has no word for is Rejected, and nothing is sent."""
-        catalogue = self.capabilities.catalogue
-        request = settled(request, catalogue)
-        lost = list(unspoken(request, known=request.model in catalogue.models))
+        lost = list(unspoken(request, known=request.model in self.capabilities.catalogue.models))
         if lost:
             words = f"nothing was sent: the /v1/videos dialect has no word for {', '.join(lost)}"
             return Rejected(ProviderError(ErrorCode.INVALID_REQUEST, words, billed=False))

@@ -42,7 +42,6 @@ from providers.base import (
     VideoRequest,
 )
 from providers.catalogue import load_catalogue
-from providers.checks import settled
 from providers.options import address, only, required
 from providers.wire import Call, Clients, call_json, download, error_of, looks_refused, merged, submit_once, with_code
 from providers.wire.pictures import picture_url
@@ -107,7 +106,6 @@ class OpenRouter:
 
     async def submit(self, request: VideoRequest, context: SubmitContext) -> SubmitResult:
         """See `Provider.submit`."""
-        request = settled(request, self.capabilities.catalogue)
         if request.negative_prompt is not None and not _by_google(request):
             return Rejected(ProviderError(ErrorCode.INVALID_REQUEST, _NO_NEGATIVE, billed=False))
         context = context if self._secret else SubmitContext(context.token)

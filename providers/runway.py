@@ -39,7 +39,6 @@ from providers.base import (
     VideoRequest,
 )
 from providers.catalogue import load_catalogue, load_native
-from providers.checks import settled
 from providers.options import address, only, required
 from providers.wire import Call, Clients, call_json, download, error_of, looks_refused, merged, submit_once, with_code
 
@@ -154,7 +153,6 @@ def build_submit(base_url: str, headers: Mapping[str, str], request: VideoReques
 def build_body(request: VideoRequest) -> dict[str, Any]:
     """The body without `extra`; what is None is left to Runway. Raises as `build_submit` does."""
     catalogue = load_catalogue("runway")
-    request = settled(request, catalogue)
     name = request.model or catalogue.default_model
     model = catalogue.models.get(name)
     if model is not None and utf16_units(request.prompt) > model.max_prompt:

@@ -25,7 +25,7 @@ from providers.base import (
     Unknown,
     VideoRequest,
 )
-from providers.checks import list_price
+from providers.checks import list_price, settled
 from providers.registry import create_provider
 from providers.wire import Clients
 
@@ -41,7 +41,8 @@ class Stage:
     client: httpx.AsyncClient
 
     async def submit(self, prompt, token="tok_1", **asked):
-        return await self.provider.submit(VideoRequest(prompt, **asked), SubmitContext(token))
+        request = settled(VideoRequest(prompt, **asked), self.provider.capabilities.catalogue)
+        return await self.provider.submit(request, SubmitContext(token))
 
     async def accepted(self, prompt, **asked):
         result = await self.submit(prompt, **asked)

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from providers.base import ErrorCode, Media, Output, Phase, ProviderError, SubmitContext, VideoRequest
-from providers.checks import check
+from providers.checks import check, settled
 from providers.google_omni import GoogleOmni
 from providers.google_omni_wire import build_body, read_status, read_submitted
 from providers.google_wire import label, read_error
@@ -383,8 +383,12 @@ def test_an_answer_without_an_id_is_no_operation(body):
         read_submitted(200, {}, body)
 
 
+def whole(prompt):
+    return settled(VideoRequest(prompt), made("http://x", None).capabilities.catalogue)
+
+
 async def test_a_video_inside_the_answer_is_fetched_from_there(omni, server, client):
-    result = await omni.submit(VideoRequest("a fox [[inline]]"), SubmitContext(TOKEN))
+    result = await omni.submit(whole("a fox [[inline]]"), SubmitContext(TOKEN))
     async with asyncio.timeout(10):
         while (status := await omni.poll(result.operation)).phase is not Phase.SUCCEEDED:  # noqa: ASYNC110 - no event
             await asyncio.sleep(0.005)
@@ -395,7 +399,7 @@ async def test_a_video_inside_the_answer_is_fetched_from_there(omni, server, cli
 
 
 async def test_a_video_that_is_inside_no_more_is_not_found(omni, server, client):
-    result = await omni.submit(VideoRequest("a fox [[inline:1]]"), SubmitContext(TOKEN))
+    result = await omni.submit(whole("a fox [[inline:1]]"), SubmitContext(TOKEN))
     async with asyncio.timeout(10):
         while (status := await omni.poll(result.operation)).phase is not Phase.SUCCEEDED:  # noqa: ASYNC110 - no event
             await asyncio.sleep(0.005)

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from standardwebhooks import Webhook
 
 from providers.base import ErrorCode, Operation, Phase, ProviderError, SubmitContext, VideoRequest
+from providers.checks import settled
 from providers.google_omni_wire import read_event
 from providers.registry import create_provider
 from providers.wire import Clients
@@ -46,7 +47,8 @@ async def rung(omni, prompt="a fox"):
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as ours:
         url = f"http://127.0.0.1:{ours.sockets[0].getsockname()[1]}/callbacks/x"
-        result = await omni.submit(VideoRequest(prompt), SubmitContext(TOKEN, url))
+        request = settled(VideoRequest(prompt), omni.capabilities.catalogue)
+        result = await omni.submit(request, SubmitContext(TOKEN, url))
         fields, body = await asyncio.wait_for(heard.get(), 10)
     return result, fields, body
 

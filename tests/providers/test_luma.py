@@ -6,7 +6,7 @@ import pytest
 
 from providers.base import ErrorCode, Media, Operation, Phase, ProviderError, Stop, SubmitContext, VideoRequest
 from providers.catalogue import load_catalogue
-from providers.checks import check, list_price
+from providers.checks import check, list_price, settled
 from providers.luma import RESERVED, build_submit, read_error, read_status, read_submitted
 from providers.options import NotConfigured
 from providers.registry import create_provider
@@ -66,7 +66,8 @@ class TestLuma(ProviderContract):
     ],
 )
 def test_what_is_sent(asked, sent):
-    call = build_submit("https://l/v1", HEADERS, VideoRequest("fox", **asked), SubmitContext("tok", "https://us/tok"))
+    request = settled(VideoRequest("fox", **asked), load_catalogue("luma"))
+    call = build_submit("https://l/v1", HEADERS, request, SubmitContext("tok", "https://us/tok"))
     assert (call.method, call.url, call.headers) == ("POST", "https://l/v1/generations", HEADERS)
     assert call.json == USUAL | sent
 

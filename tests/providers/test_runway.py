@@ -17,7 +17,7 @@ from providers.base import (
     VideoRequest,
 )
 from providers.catalogue import load_catalogue
-from providers.checks import check, list_price
+from providers.checks import check, list_price, settled
 from providers.options import NotConfigured
 from providers.registry import create_provider
 from providers.runway import (
@@ -45,12 +45,14 @@ class TestRunway(ProviderContract):
 
 
 def body(prompt="fox", **asked):
-    return build_submit("https://r", HEADERS, VideoRequest(prompt, **asked)).json
+    request = settled(VideoRequest(prompt, **asked), load_catalogue("runway"))
+    return build_submit("https://r", HEADERS, request).json
 
 
 def refused(**asked):
+    request = settled(VideoRequest(**({"prompt": "fox"} | asked)), load_catalogue("runway"))
     with pytest.raises(ProviderError) as caught:
-        build_submit("https://r", HEADERS, VideoRequest(**({"prompt": "fox"} | asked)))
+        build_submit("https://r", HEADERS, request)
     assert (caught.value.code, caught.value.billed) == (ErrorCode.INVALID_REQUEST, False)
     return caught.value.message
 
@@ -103,7 +105,7 @@ def refused(**asked):
     ],
 )
 def test_what_is_sent(asked, path, sent):
-    call = build_submit("https://r", HEADERS, VideoRequest("fox", **asked))
+    call = build_submit("https://r", HEADERS, settled(VideoRequest("fox", **asked), load_catalogue("runway")))
     assert (call.method, call.url, call.headers) == ("POST", f"https://r/v1/{path}_to_video", HEADERS)
     assert call.json == sent
 
