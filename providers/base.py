@@ -9,6 +9,8 @@ Errors, all values of one class::
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -35,6 +37,9 @@ class ErrorCode(StrEnum):
 MAX_ID = 500
 MAX_MESSAGE = 500
 MAX_URL = 8000
+MAX_DATA = 16_384
+"""Characters of an operation's data as JSON."""
+_TYPE = re.compile(r"[A-Za-z0-9][!-~]{0,49}/[!-~][ -~]{0,99}")
 
 
 def clean(text: str) -> str:
@@ -124,6 +129,8 @@ class Operation:
 
     Of an operation that only a callback or a person named, `data` is {"model": ...}: adapters must be able to poll by
     the id and the model alone.
+    What an answer put into `data` is not kept where it is too long (MAX_DATA in all) or no decent text: an address with
+    a control character in it would be of no use.
     Raises ValueError for an id that is no decent text: then the answer that held it is unreadable.
     """
 
@@ -133,6 +140,20 @@ class Operation:
     def __post_init__(self) -> None:
         if not 0 < len(self.id) <= MAX_ID or not self.id.isprintable():
             raise ValueError("an operation's id is 1 to 500 printable characters")
+        kept = _kept(self.data)
+        if len(kept) < len(self.data):
+            object.__setattr__(self, "data", kept)
+
+
+def _kept(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The members that are decent, in their order, as long as there is room."""
+    kept: dict[str, Any] = {}
+    room = MAX_DATA
+    for name, value in data.items():
+        length = len(json.dumps({name: value}))
+        if (not isinstance(value, str) or value.isprintable()) and length <= room:
+            kept[name], room = value, room - length
+    return kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +192,8 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A produced file. `expires_at` is Unix seconds; `authenticated` means the provider's key is needed to fetch it.
+    """A produced file. `expires_at` is Unix seconds; `authenticated` means the provider's key is needed to fetch it; a
+    `mime_type` that is none is None.
 
     Raises ValueError for a URL that no request could be made of.
     """
@@ -184,11 +206,14 @@ class Output:
     def __post_init__(self) -> None:
         if not self.url.startswith(("http://", "https://")) or not self.url.isprintable() or len(self.url) > MAX_URL:
             raise ValueError("an output's url is http(s), printable and at most 8,000 characters long")
+        if self.mime_type is not None and not _TYPE.fullmatch(self.mime_type):
+            object.__setattr__(self, "mime_type", None)
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderStatus:
-    """A poll's answer. `progress` is 0..1; `cost_micros` is micro-USD as the provider reports it."""
+    """A poll's answer. `progress` is 0..1; `cost_micros` is micro-USD as the provider reports it; `unknown_status` is
+    cleaned as errors' words are."""
 
     phase: Phase
     progress: float | None = None
@@ -197,6 +222,10 @@ class ProviderStatus:
     cost_micros: int | None = None
     retry_after: float | None = None
     unknown_status: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.unknown_status is not None:
+            object.__setattr__(self, "unknown_status", clean(self.unknown_status))
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +241,8 @@ class Stop:
     """What came of asking a provider to stop.
 
     Args:
-        stopped: the provider says that the work goes on no further.
+        stopped: the provider says that nothing more comes of the work: it was cancelled, or has failed. False where it
+            goes on, where nobody can say, and where it has been completed, whose video is there to be fetched.
         billed: whether it is charged all the same: True, False, or None for unknown.
     """
 

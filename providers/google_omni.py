@@ -26,7 +26,6 @@ from providers.base import (
     ErrorCode,
     Operation,
     Output,
-    Phase,
     ProviderError,
     ProviderStatus,
     Recovery,
@@ -121,9 +120,8 @@ class GoogleOmni:
 
     async def cancel(self, operation: Operation) -> Stop:
         """See `Provider.cancel`. What a cancelled interaction costs is not documented (2026-11)."""
-        call = self._call("POST", operation, "/cancel")
-        status = read_status((await self._ask(call)).document(), call.url, self._origin)
-        return Stop(status.phase in {Phase.CANCELLED, Phase.FAILED}, status.error.billed if status.error else None)
+        answer = await self._ask(self._call("POST", operation, "/cancel"))
+        return Stop(answer.document().get("status") in {"cancelled", "failed"})
 
     async def lookup(self, token: str) -> Operation | None:
         """Never called: interactions cannot be listed."""

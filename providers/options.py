@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+
+_KEY = re.compile(r"[!-~]+")
 
 
 class NotConfigured(ValueError):
@@ -14,11 +17,20 @@ class NotConfigured(ValueError):
 
 
 def required(provider: str, options: Mapping[str, str], *names: str) -> list[str]:
-    """The values of options that must be given. Raises NotConfigured naming all that are not."""
-    missing = [name for name in names if not options.get(name)]
+    """The values of options that must be given, without space around them.
+
+    Raises NotConfigured naming all that are not, and ValueError for a key that no header could carry.
+    """
+    given = {name: options.get(name, "").strip() for name in names}
+    missing = [name for name, value in given.items() if not value]
     if missing:
         raise NotConfigured(provider, *missing)
-    return [options[name] for name in names]
+    for name, value in given.items():
+        if name.endswith("key") and not _KEY.fullmatch(value):
+            raise ValueError(
+                f"{provider}'s {name} holds characters that no key has: letters, digits and signs of ASCII"
+            )
+    return list(given.values())
 
 
 def only(provider: str, options: Mapping[str, str], *names: str) -> None:

@@ -25,7 +25,7 @@ from providers.base import (
 )
 from providers.catalogue import load_native, native_of
 from providers.wire import Call, error_of, looks_refused, merged, with_code
-from providers.wire.errors import MAX_RETRY_AFTER
+from providers.wire.errors import MAX_RETRY_AFTER, without_urls
 from providers.wire.pictures import picture_url
 
 RESULT_SECONDS = 3600.0
@@ -45,9 +45,14 @@ _PHASES = {
     "aborted": Phase.FAILED,
 }
 _PERCENT = re.compile(r"\b(\d{1,3})(?:\.\d+)?%")
-_REFUSED = re.compile(r"\(E005\)|nsfw|flagged|sensitive|safety|moderat|polic", re.I)
+_REFUSED = re.compile(
+    r"\bnsfw\b|\bflagged\b|\bsensitive (content|material|words?)\b|\b(as|is|be) sensitive\b"
+    r"|\bsafety (check|filter|system|setting|guideline)|\bmoderat(ed|ion|or)\b|\bviolat\w*\b.{0,60}\bpolic",
+    re.I,
+)
 _PASSING = re.compile(
-    r"please (retry|try again later)|interrupted|unavailable|high demand|overloaded|\(code: PA\)", re.I
+    r"\bplease (retry|try again later)\b|\binterrupted\b|\bunavailable\b|\bhigh demand\b|\boverloaded\b|\(code: PA\)",
+    re.I,
 )
 
 _OURS = {"prompt", "duration", "aspect_ratio", "resolution", "seed", "generate_audio", "negative_prompt"}
@@ -195,10 +200,16 @@ def _ending(word: str, body: Mapping[str, Any]) -> ProviderError:
         return ProviderError(ErrorCode.CANCELLED, "the prediction was cancelled", provider_code=word, billed=billed)
     error = body.get("error")
     words = error if isinstance(error, str) and error else "the prediction failed without a reason"
-    code = ErrorCode.TRANSIENT if _PASSING.search(words) else ErrorCode.PROVIDER_ERROR
-    if _REFUSED.search(words) or looks_refused(words):
-        code = ErrorCode.MODERATION
-    return ProviderError(code, words, provider_code=word)
+    return ProviderError(_kind_of(without_urls(words)), words, provider_code=word)
+
+
+def _kind_of(words: str) -> ErrorCode:
+    """What failed, by words alone: that it may be tried again is said more plainly than that it may not."""
+    if "(E005)" in words:
+        return ErrorCode.MODERATION
+    if _PASSING.search(words):
+        return ErrorCode.TRANSIENT
+    return ErrorCode.MODERATION if _REFUSED.search(words) or looks_refused(words) else ErrorCode.PROVIDER_ERROR
 
 
 def read_error(status: int, headers: Mapping[str, str], body: object) -> ProviderError:

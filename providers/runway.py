@@ -112,7 +112,7 @@ class Runway:
         """
         standing = await self.poll(operation)
         if standing.phase not in {Phase.QUEUED, Phase.RUNNING}:
-            return Stop(standing.phase is Phase.CANCELLED, _billed(standing))
+            return Stop(standing.phase is not Phase.SUCCEEDED, _billed(standing))
         call = Call("DELETE", self._task(operation), self._headers)
         try:
             await call_json(self._clients.calls, call, read_error=read_error, empty=True)
@@ -141,7 +141,10 @@ class Runway:
 
 
 def _billed(standing: ProviderStatus) -> bool | None:
-    return None if standing.cost_micros is None else standing.cost_micros > 0
+    """What the task's cost says, else what its failure does."""
+    if standing.cost_micros is None:
+        return standing.error.billed if standing.error else None
+    return standing.cost_micros > 0
 
 
 def build_submit(base_url: str, headers: Mapping[str, str], request: VideoRequest) -> Call:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 from starlette.requests import Request
 
@@ -12,15 +13,33 @@ MAX_BODY = 32 << 20
 
 
 async def read_json(request: Request) -> object:
-    """The body as JSON; an empty one is None. Raises Refusal 400 or 413."""
+    """The body as JSON, in whole characters and finite numbers. Raises Refusal 400 or 413."""
     raw = await read_raw(request)
     if not raw:
         raise Refusal(400, "invalid_request", "the body is not JSON")
     try:
         parsed: object = json.loads(raw)
-    except (ValueError, RecursionError) as error:
+        _require_plain(parsed, "the body")
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refusal(400, "invalid_request", "the body is not JSON") from error
+    except ValueError as error:
+        raise Refusal(400, "invalid_request", str(error)) from error
     return parsed
+
+
+def _require_plain(value: object, name: str) -> None:
+    """Raises ValueError for what no JSON can be written of: half characters, and numbers without end."""
+    if isinstance(value, dict):
+        for member, below in value.items():
+            _require_plain(member, "a member's name")
+            _require_plain(below, member)
+    elif isinstance(value, list):
+        for below in value:
+            _require_plain(below, name)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name} holds a number that is too large, or none")
+    elif isinstance(value, str) and value.encode("utf-8", "replace").decode() != value:
+        raise ValueError(f"{name} holds half a character")
 
 
 async def read_object(request: Request) -> dict[str, object]:

@@ -21,7 +21,8 @@ from providers.mock.work import Work
 
 LINK_SECONDS = 3600
 _PIECE = 65_536
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
+_SECONDS = re.compile(r"[0-9]{1,12}")
 _PAGE = "<!doctype html><title>Error</title><p>Something went wrong. Please try again later.</p>"
 
 
@@ -65,7 +66,9 @@ class Files:
     def _authorised(self, request: Request) -> Work:
         work_id, expires = request.path_params["id"], request.query_params.get("expires", "")
         signature = request.query_params.get("signature", "")
-        known = expires.isdecimal() and hmac.compare_digest(self._sign(work_id, int(expires)), signature)
+        known = _SECONDS.fullmatch(expires) and hmac.compare_digest(
+            self._sign(work_id, int(expires)).encode(), signature.encode("utf-8", "replace")
+        )
         if not known or int(expires) <= self._clock():
             raise Refusal(403, "link_expired", "the link is wrong or has expired")
         work = self._state.by_id(work_id)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import re
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
@@ -33,6 +34,8 @@ from providers.mock.faults import read_rules
 from providers.mock.ledger import account
 from providers.mock.order import Refusal
 from providers.mock.studio import Broken, Studio
+
+_LIMIT = re.compile(r"[0-9]{1,6}")
 
 
 def create_mock(
@@ -130,7 +133,9 @@ class _Desk:
     async def ledger(self, request: Request) -> Response:
         text, limit = request.query_params.get("prompt", ""), request.query_params.get("limit", "1000")
         now, state = self._studio.clock(), self._studio.state
-        works = state.search(text, int(limit) if limit.isdecimal() else 1000)
+        if not _LIMIT.fullmatch(limit):
+            raise Refusal(400, "invalid_request", "limit is a number of at most six digits")
+        works = state.search(text, int(limit))
         return JSONResponse(account(works, state.totals(text, now), now))
 
     async def rules(self, request: Request) -> Response:

@@ -167,6 +167,14 @@ class ProviderContract:
         net = (await stage.charges())["net_micros"]
         assert stop.billed in {None, bool(net)}
 
+    async def test_a_stop_says_whether_anything_more_comes_of_the_work(self, stage):
+        if not stage.provider.capabilities.cancel:
+            return
+        for prompt, phase in (("a fox", Phase.SUCCEEDED), ("a fox [[fail:final]]", Phase.FAILED)):
+            operation = await stage.accepted(prompt, token=phase)
+            assert (await stage.poll_until(operation)).phase is phase
+            assert (await stage.provider.cancel(operation)).stopped is (phase is Phase.FAILED)
+
     @pytest.mark.parametrize(("fault", "code"), [("401", ErrorCode.AUTH), ("402", ErrorCode.QUOTA)])
     async def test_a_bad_key_and_an_empty_account_are_told_apart(self, stage, fault, code):
         result = await stage.submit(f"a fox [[{fault}:1]]")

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import inspect
+import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.base import MAX_ID, MAX_MESSAGE, ErrorCode, Operation, ProviderError, clean
+from providers.base import (
+    MAX_DATA,
+    MAX_ID,
+    MAX_MESSAGE,
+    ErrorCode,
+    Operation,
+    Output,
+    Phase,
+    ProviderError,
+    ProviderStatus,
+    clean,
+)
 from providers.wire import submit_once
 
 
@@ -49,6 +61,34 @@ def test_an_operations_id_is_a_printable_text(good: str) -> None:
 def test_an_id_that_is_no_decent_text_is_refused(bad: str) -> None:
     with pytest.raises(ValueError, match="1 to 500 printable characters"):
         Operation(bad)
+
+
+def test_data_of_an_operation_is_bounded_and_decent() -> None:
+    given = {
+        "model": "m",
+        "half": "\ud800",
+        "nul": "https://a.test/\x00",
+        "long": "x" * 20_000,
+        "url": "https://a.test/",
+    }
+    assert Operation("a", given).data == {"model": "m", "url": "https://a.test/"}
+    many = Operation("a", {f"name{number}": "x" * 1000 for number in range(100)})
+    assert 10 < len(many.data) < 17
+    assert len(json.dumps(many.data)) <= MAX_DATA
+
+
+@pytest.mark.parametrize("mime_type", ["video/mp4", "video/mp4; codecs=avc1", "application/octet-stream", None])
+def test_a_type_of_a_file_is_kept(mime_type: str | None) -> None:
+    assert Output("https://a.test/", mime_type=mime_type).mime_type == mime_type
+
+
+@pytest.mark.parametrize("mime_type", ["", "mp4", "video/", "a\x00/b", "video/\ud800", "video/" + "x" * 300000])
+def test_a_type_that_is_none_is_dropped(mime_type: str) -> None:
+    assert Output("https://a.test/", mime_type=mime_type).mime_type is None
+
+
+def test_an_unknown_status_is_cleaned() -> None:
+    assert ProviderStatus(Phase.RUNNING, unknown_status="a\x00\ud800").unknown_status == "a?"
 
 
 def test_a_submit_waits_an_hour_unless_its_caller_is_less_patient() -> None:

@@ -81,6 +81,29 @@ async def test_a_seed_decides_how_long_it_takes(api, clock):
 
 
 @pytest.mark.parametrize(
+    "raw", [b'{"prompt": "a\xed\xa0\x80"}', b'{"prompt": "a", "x": [1e400]}', b'{"x": NaN}', b"9" * 5000]
+)
+async def test_what_no_json_can_be_written_of_is_refused(api, raw):
+    for path in ("/v1/videos", "/replicate/v1/models/google/veo-3.1/predictions", "/fal/fal-ai/veo3.1/fast"):
+        headers = {"authorization": "Key k" if path.startswith("/fal") else "Bearer k"}
+        assert 400 <= (await api.post(path, content=raw, headers=headers)).status_code < 500
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/files/x.mp4?expires=1&signature=é", 403),
+        ("/files/x.mp4?expires=" + "9" * 5000 + "&signature=a", 403),
+        ("/ledger?limit=" + "9" * 5000, 400),
+        ("/ledger?limit=99999999999999999999", 400),
+        ("/ledger?limit=x", 400),
+    ],
+)
+async def test_odd_queries_are_refused(api, path, status):
+    assert (await api.get(path)).status_code == status
+
+
+@pytest.mark.parametrize(
     "wrong",
     [
         {"prompt": ""},
