@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -11,7 +10,8 @@ from enum import StrEnum
 
 import httpx
 
-from webhooks.wire import Wire, printable
+from webhooks.hints import hint
+from webhooks.wire import Headers, Wire, printable
 
 MAX_RETRY_AFTER = 86_400.0
 """Seconds. A receiver may slow us down for a day, not for ever."""
@@ -108,32 +108,16 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
         return None
 
 
-_HINTS: Mapping[int, str] = {
-    400: "the receiver found the request bad; look at its log and at the answer below",
-    401: "the receiver refused it: a wrong webhook secret, or a login in front of the route",
-    403: "something in front of the route refused it (firewall, deployment protection); let the webhook path through",
-    404: "nothing is at this path; check the URL and that the route is deployed",
-    405: "the path exists but takes no POST; check the URL, or export a POST handler",
-    408: "the receiver gave up waiting; answer first and do the work afterwards",
-    410: "the receiver says it is gone for good; the endpoint is disabled",
-    413: "the receiver's body limit is below this event's size; raise the limit",
-    415: "the receiver does not take application/json; read the raw body in the handler",
-    422: "the receiver found the body bad; it should ignore members and types that it does not know",
-    429: "the receiver asks us to slow down",
-    500: "the receiver's handler failed; look at its log",
-    502: "the gateway in front of the receiver could not reach it",
-    503: "the receiver is not available at the moment",
-    504: "the receiver's gateway ran out of patience; answer first and do the work afterwards",
-}
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
-def describe(status: int, url: str, location: str | None) -> str:
-    """One sentence about an answer to a POST to `url`; `location` is its Location header."""
+def describe(status: int, url: str, location: str | None, headers: Headers = (), body: bytes = b"") -> str:
+    """One sentence about an answer to a POST to `url`; `location` is its Location header, `body` its first bytes."""
     if 200 <= status <= 299:
         return f"{status}: delivered"
-    if 300 <= status <= 399:
+    if status in _REDIRECTS:
         return f"{status}: {_redirect(url, location)}"
-    return f"{status}: {_HINTS.get(status, 'not a 2xx, so not delivered; answer 2xx once the event is stored')}"
+    return f"{status}: {hint(status, headers, body)}"
 
 
 def _redirect(url: str, location: str | None) -> str:

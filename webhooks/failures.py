@@ -44,6 +44,20 @@ _TLS: tuple[tuple[str, str], ...] = (
     ("UNSUPPORTED_PROTOCOL|PROTOCOL_VERSION|protocol version", "the receiver's TLS is too old; it needs 1.2 or newer"),
 )
 
+# What a parser of HTTP says, and what is wrong then.
+_HTTP: tuple[tuple[str, str], ...] = (
+    (r"x1[56]\\x03", "the port speaks TLS; register the URL with https://"),
+    ("Got more than|head is over", "the answer's headers are too large; send fewer and shorter ones"),
+    ("Too many headers", "the answer has too many headers; send fewer"),
+    ("switched protocols", "the receiver answered 101, which is for WebSockets; check the path, and answer 2xx"),
+)
+
+# What aiohttp puts around its words.
+_NOISE = re.compile(r"^\d{3}, message: ?| Connection<.*")
+
+# Closed without a word: what it calls its message is not for people.
+_WORDLESS = "ServerDisconnectedError"
+
 # Signs of how a TLS connection stands (it waits, it ended), not of what is wrong with it.
 _STATES = (ssl.SSLWantReadError, ssl.SSLWantWriteError, ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 
@@ -63,6 +77,7 @@ _BY_CLASS: tuple[tuple[type[BaseException] | str, Reason], ...] = (
     (TimeoutError, Reason.TIMEOUT),
     (httpx.ReadError, Reason.RESET),
     (httpx.WriteError, Reason.RESET),
+    (_WORDLESS, Reason.RESET),
 )
 
 _BY_TEXT: tuple[tuple[str, Reason], ...] = (
@@ -70,7 +85,7 @@ _BY_TEXT: tuple[tuple[str, Reason], ...] = (
     (r"getaddrinfo|name or service not known|nodename|name resolution|no address associated", Reason.DNS),
     (r"refused", Reason.REFUSED),
     (r"unreachable|no route to host", Reason.UNREACHABLE),
-    (r"disconnected without|reset by peer|broken pipe", Reason.RESET),
+    (r"disconnected without|closed the connection without|reset by peer|broken pipe|not connected", Reason.RESET),
 )
 
 _LAST: tuple[tuple[type[BaseException], Reason], ...] = (
@@ -102,14 +117,17 @@ def _is(error: BaseException, kind: type[BaseException] | str) -> bool:
 
 def explain(error: BaseException, reason: Reason) -> str:
     """One sentence for people: what happened, what to do, and the innermost error's own words."""
-    told = [str(e) for e in _chain(error) if str(e) and not isinstance(e, _STATES)]
-    words = told[-1] if told else type(error).__name__
+    told = [str(e) for e in _chain(error) if str(e) and not isinstance(e, _STATES) and not _is(e, _WORDLESS)]
+    words = told[-1] if told else ""
     sentence = _SENTENCES[reason]
+    if reason is Reason.BAD_HTTP:
+        sentence = next((better for signs, better in _HTTP if re.search(signs, words)), sentence)
     if reason is Reason.TLS:
         sentence = next((better for signs, better in _TLS if re.search(signs, words)), sentence)
     elif any(_is(e, "ProxyRefused") for e in _chain(error)):
         sentence = "our egress proxy forbids this host; allow it there"
-    return f"{sentence} ({printable(words)})"
+    words = _NOISE.sub("", " ".join(words.split()))
+    return f"{sentence} ({printable(words)})" if words else sentence
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -103,7 +103,7 @@ def _told(answer: _Answer, error: Exception | None) -> tuple[Reason, str]:
     if answer.status is None and error is not None:
         reason = classify(error)
         return reason, explain(error, reason)
-    return Reason.ANSWERED, answer.detail + ("; its body did not come to an end" if error else "")
+    return Reason.ANSWERED, answer.told() + ("; its body did not come to an end" if error else "")
 
 
 def _request(
@@ -137,7 +137,7 @@ class _Answer:
     def __init__(self, url: str, now: Callable[[], float]) -> None:
         self.url, self.now = url, now
         self.status: int | None = None
-        self.detail = ""
+        self.location: str | None = None
         self.retry_after: float | None = None
         self.headers: Headers = ()
         self.body = bytearray()
@@ -156,10 +156,15 @@ class _Answer:
             await response.aclose()
         return None
 
+    def told(self) -> str:
+        """One sentence about what was answered."""
+        assert self.status is not None
+        return describe(self.status, self.url, self.location, self.headers, bytes(self.body))
+
     def _read_head(self, response: httpx.Response) -> None:
         self.status = response.status_code
         self.headers = bounded(response.headers.raw)
-        self.detail = describe(self.status, self.url, response.headers.get("location"))
+        self.location = response.headers.get("location")
         if not response.is_success:
             self.retry_after = parse_retry_after(response.headers.get("retry-after"), self.now())
 

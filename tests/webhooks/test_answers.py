@@ -18,6 +18,7 @@ from webhooks.answers import (
     parse_retry_after,
 )
 from webhooks.failures import classify, explain
+from webhooks.wire import Headers
 
 URL = "https://app.example/api/webhooks/worker"
 NOW = 1_763_820_000.0  # Sat, 22 Nov 2025 14:00:00 GMT
@@ -87,6 +88,34 @@ def test_each_status_says_what_to_do(status: int, words: str) -> None:
     assert words in describe(status, URL, None)
 
 
+@pytest.mark.parametrize(
+    ("status", "headers", "body", "words"),
+    [
+        (401, (), b"<!doctype html><title>Log in", "a page to log in answered instead of the route"),
+        (403, (), b" <html><body>SSO", "deployment protection"),
+        (401, (("www-authenticate", "Basic"),), b"", "a page to log in"),
+        (401, (), b'{"error":"invalid signature"}', "found the signature wrong"),
+        (400, (), b"Missing required headers: webhook-id", "found the signature wrong"),
+        (400, (), b"The plain HTTP request was sent to HTTPS port", "https://"),
+        (400, (), b"Client sent an HTTP request to an HTTPS server.\n", "https://"),
+        (403, (("cf-mitigated", "challenge"),), b"", "a check for browsers"),
+        (503, (), b"<html>Just a moment...", "a check for browsers"),
+        (404, (("ngrok-error-code", "ERR_NGROK_3200"),), b"", "start the tunnel"),
+        (400, (), b"\xff\xfe", "found the request bad"),
+        (304, (), b"", "which is for GET"),
+        (300, (), b"", "register"),
+        (522, (), b"", "Cloudflare"),
+        (999, (), b"", "no such status"),
+        (418, (), b"", "not a 2xx"),
+    ],
+)
+def test_an_answer_gives_away_who_answered(status: int, headers: Headers, body: bytes, words: str) -> None:
+    told = describe(status, URL, None, headers, body)
+    assert told.startswith(f"{status}: ")
+    assert words in told
+    assert len(told) < 200
+
+
 def test_a_redirect_names_its_target_and_says_register_it() -> None:
     told = describe(308, URL, "/api/webhooks/worker/?token=secret")
     assert "https://app.example/api/webhooks/worker/ (only the trailing slash differs)" in told
@@ -141,11 +170,31 @@ class BlockedAddress(OSError):
         (httpx.InvalidURL("no"), Reason.BAD_URL),
         (httpx.UnsupportedProtocol("no"), Reason.BAD_URL),
         (httpx.ProxyError("407"), Reason.FAILED),
+        (httpx.RemoteProtocolError("the server closed the connection without an answer"), Reason.RESET),
+        (httpx.ConnectError("[Errno 107] Transport endpoint is not connected"), Reason.RESET),
     ],
 )
 def test_an_error_becomes_a_reason_and_a_sentence(error: BaseException, reason: Reason) -> None:
     assert classify(error) is reason
     assert 20 < len(explain(error, reason)) < 400
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("400, message:\n  Bad status line:\n\n    b'\\x15\\x03\\x01\\x00'", "the port speaks TLS"),
+        ("400, message:\n  Too many headers received", "too many headers; send fewer (Too many headers received)"),
+        ("400, message:\n  Got more than 32768 bytes when reading: b'aa'", "headers are too large"),
+        ("the answer's head is over 131072 bytes", "headers are too large"),
+        ("the server switched protocols, which nobody asked for", "WebSockets"),
+        ("", "not HTTP as we understand it"),
+    ],
+)
+def test_what_is_no_http_says_what_it_is(words: str, sentence: str) -> None:
+    told = explain(httpx.RemoteProtocolError(words), Reason.BAD_HTTP)
+    assert sentence in told
+    assert "()" not in told
+    assert "message:" not in told
 
 
 def test_a_circle_of_causes_ends() -> None:
