@@ -65,7 +65,7 @@ CALLBACK_SECONDS = 9000.0
 (fal.ai/docs, webhooks, seen 2026-07-18)."""
 
 
-class FalProvider:
+class Fal:
     """fal over HTTP. `api_key` is `id:secret`; `jwks_url` is where the keys of its callbacks are published."""
 
     name = "fal"
@@ -84,7 +84,7 @@ class FalProvider:
         )
 
     @classmethod
-    def from_options(cls, clients: Clients, options: Mapping[str, str]) -> FalProvider:
+    def from_options(cls, clients: Clients, options: Mapping[str, str]) -> Fal:
         """Make one from texts: `api_key`, and perhaps `url` and `jwks_url`. Raises NotConfigured or ValueError."""
         only("fal", options, "api_key", "url", "jwks_url")
         (api_key,) = required("fal", options, "api_key")

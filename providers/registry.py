@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from providers.base import Provider
-from providers.fal import FalProvider
+from providers.fal import Fal
 from providers.google_omni import GoogleOmni
 from providers.google_veo import GoogleVeo
 from providers.luma import Luma
-from providers.mock.adapter import MockProvider
+from providers.mock.adapter import Mock
 from providers.openai_videos import OpenAIVideos
 from providers.openrouter import OpenRouter
-from providers.replicate import ReplicateProvider
+from providers.replicate import Replicate
 from providers.runway import Runway
 from providers.wire import Clients
 
@@ -22,13 +22,13 @@ Factory = Callable[[Clients, Mapping[str, str]], Provider]
 
 PROVIDERS: Mapping[str, Factory] = MappingProxyType(
     {
-        "mock": MockProvider.from_options,
+        "mock": Mock.from_options,
         "google_omni": GoogleOmni.from_options,
         "google_veo": GoogleVeo.from_options,
-        "fal": FalProvider.from_options,
+        "fal": Fal.from_options,
         "openai_videos": OpenAIVideos.from_options,
         "openrouter": OpenRouter.from_options,
-        "replicate": ReplicateProvider.from_options,
+        "replicate": Replicate.from_options,
         "runway": Runway.from_options,
         "luma": Luma.from_options,
     }

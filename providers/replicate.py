@@ -65,7 +65,7 @@ CALLBACK_SECONDS = 3600.0
 2026); how long Replicate rings again is not said, and after an hour its files are gone."""
 
 
-class ReplicateProvider:
+class Replicate:
     """Replicate over HTTP. `webhook_secret` (`whsec_...`) is asked for when it is needed and not given.
 
     Raises ValueError for a secret that is none.
@@ -87,7 +87,7 @@ class ReplicateProvider:
         self._secret = Kept(self._ask_secret)
 
     @classmethod
-    def from_options(cls, clients: Clients, options: Mapping[str, str]) -> ReplicateProvider:
+    def from_options(cls, clients: Clients, options: Mapping[str, str]) -> Replicate:
         """Make one from texts: `api_key`, perhaps `url` and `webhook_secret`. Raises NotConfigured or ValueError."""
         only("replicate", options, "api_key", "url", "webhook_secret")
         (api_key,) = required("replicate", options, "api_key")

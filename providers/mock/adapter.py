@@ -41,7 +41,7 @@ from providers.wire import Call, Clients, call_json, download, submit_once
 RECOVERIES = ("key", "lookup", "callback", "none")
 
 
-class MockProvider:
+class Mock:
     """The mock over HTTP.
 
     Args:
@@ -85,7 +85,7 @@ class MockProvider:
         self.capabilities = _capabilities(ways[recovery], typical)
 
     @classmethod
-    def from_options(cls, clients: Clients, options: Mapping[str, str]) -> MockProvider:
+    def from_options(cls, clients: Clients, options: Mapping[str, str]) -> Mock:
         """Make one from texts, named as the arguments of the class are; only `url` is needed.
 
         Raises NotConfigured without it, ValueError for an option that is unknown or no number where one is needed.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.server import HttpServer
-from providers.mock.adapter import MockProvider
+from providers.mock.adapter import Mock
 from providers.wire import Clients
 from tests.house import House
 from tests.pipeline.provider_script import Hand, Script, by_hand
@@ -16,7 +16,7 @@ from tests.pipeline.provider_script import Hand, Script, by_hand
 CHAIN = {"provider": "mock", "fallback": [{"provider": "spare"}]}
 
 
-class Spare(MockProvider):
+class Spare(Mock):
     """The same dialect under another name."""
 
     name = "spare"
