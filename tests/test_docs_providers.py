@@ -197,7 +197,7 @@ def test_places_inside_documents_are_there() -> None:
 
 def test_make_matrix_is_the_fault_matrix() -> None:
     done = subprocess.run(["make", "-n", "matrix"], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == ".venv/bin/python -m tests.matrix"
+    assert ".venv/bin/python -m tests.matrix" in done.stdout.splitlines()
 
 
 # --- the tables ------------------------------------------------------------------------------------------------------

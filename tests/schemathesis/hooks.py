@@ -3,6 +3,7 @@ depend on what happened before."""
 
 import base64
 import hashlib
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import schemathesis
@@ -32,6 +33,8 @@ OF_THE_MOMENT = frozenset(
 
 ORDERS = ("POST /api/generations", "POST /api/generations/estimate")
 LANES = ("provider:mock", "*")
+BOUNDED = {"since": 30, "until": 0}
+"""Days ago: the time between the two may not be more than some 400 days, which no schema can say."""
 MODEL = load_catalogue("mock").models["mock-1"]
 
 
@@ -57,6 +60,10 @@ def before_load_schema(context: schemathesis.HookContext, raw_schema: dict[str, 
         schemas[name]["properties"]["lane"] = {"enum": [*LANES, None]}
     _many = schemas["GenerationRequest"]["anyOf"][1]
     _many["items"] = {}  # what is wrong with an item is said in its place, and refuses no other
+    for parameter in raw_schema["paths"]["/api/usage"]["get"]["parameters"]:
+        if parameter["name"] in BOUNDED:
+            day = datetime.now(UTC) - timedelta(days=BOUNDED[parameter["name"]])
+            parameter["schema"] = {"enum": [day.strftime("%Y-%m-%dT%H:%M:%SZ")]}
     schemas["WebhookInput"]["properties"]["url"]["pattern"] = r"^https?://hooks\.example\.com(/[a-z]{0,20})?$"
 
 
