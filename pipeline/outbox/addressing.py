@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pipeline import queue
+from pipeline import admission, queue
 from pipeline.db import Row, Tx
 from pipeline.ids import new_id
 from pipeline.lifecycle import JobKind, Step
@@ -53,11 +53,12 @@ def _place(delivery: Row) -> Row:
 def redeliver(tx: Tx, delivery: Row, *, random: Callable[[int], bytes], tenant: str | None) -> str | None:
     """Send the event of a delivery to the same place once more, as a delivery of its own that is due now; its id.
 
-    An endpoint that a 410 had switched off is opened again: who sends again says that it is well. `tenant` is that of
-    the caller, or None for the operator. None when too many do the same at once. Raises BodyForgotten.
+    An endpoint that its failures had switched off or paused is opened again: who sends again says that it is well.
+    `tenant` is that of the caller, or None for the operator. None when too many do the same at once. Raises
+    BodyForgotten.
     """
     require_body(tx, delivery["id"])
-    enable(tx, delivery["endpoint_id"], tenant)
+    reopen(tx, _place(delivery), tenant)
     for _ in range(TRIES):
         last = tx.value(
             "SELECT max(redelivery) FROM webhook_delivery WHERE event_id = :event AND endpoint_id = :endpoint",
@@ -75,6 +76,15 @@ def redeliver(tx: Tx, delivery: Row, *, random: Callable[[int], bytes], tenant: 
         if made is not None:
             return made
     return None
+
+
+def reopen(tx: Tx, place: Row, tenant: str | None) -> None:
+    """A person says that a place is well: it is switched on, if nobody had switched it off, and left alone no longer.
+    It must be the tenant's own, unless `tenant` is None: the operator's word."""
+    enable(tx, place["id"], tenant)
+    sql = "SELECT 1 FROM webhook_endpoint WHERE id = :id AND tenant_id = :tenant"
+    if tenant is None or tx.one(sql, {"id": place["id"], "tenant": tenant}) is not None:
+        admission.resume(tx, lane_of(place))
 
 
 def revive(tx: Tx, delivery_id: str, *, tenant: str | None) -> bool:
