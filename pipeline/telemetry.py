@@ -48,6 +48,7 @@ EVENTS: dict[str, str] = {
     "watch.dropped": "one who watched a generation did not read for long, and was let go",
     "watch.failed": "those who watch could not be told what is new; it is tried again",
     "webhook.disabled": "an endpoint is switched off: it answered 410, or only failed for WEBHOOK_DISABLE_AFTER",
+    "webhook.unproxied": "EGRESS_PROXY failed; a delivery is tried again at no cost to its receiver",
     "webhook.endpoint": "a person made, changed or deleted an endpoint, gave it new secrets, or switched it off or on",
     "webhook.recovered": "all deliveries that had failed in some time were sent again; what could not be is counted",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -15,6 +16,8 @@ from pipeline.api.query import decode_cursor, limit_of, once, one_of, page, time
 from pipeline.credentials import Scope
 from pipeline.db import Row, Tx
 from pipeline.outbox import BodyForgotten, DeliveryFilter
+from pipeline.outbox.attempts import connection_of, headers_of
+from pipeline.outbox.waiting import context, waiting_for
 from pipeline.schemas import iso
 from webhooks.events import EventType
 
@@ -46,8 +49,13 @@ async def one(request: Request) -> Response:
     """`GET /api/webhooks/deliveries/{id}`: with every attempt."""
     caller = await require(request, Scope.READ)
     service, delivery_id = service_of(request), request.path_params["id"]
-    row, tries = await service.db.read(lambda tx: _with_attempts(tx, _bound(caller), delivery_id))
-    return JSONResponse(_view(row) | {"attempts": [_attempt_view(each) for each in tries]})
+
+    def unit(tx: Tx) -> tuple[Row, list[Row], Row]:
+        row, tries = _with_attempts(tx, _bound(caller), delivery_id)
+        return row, tries, context(tx, delivery_id)
+
+    row, tries, around = await service.db.read(unit)
+    return JSONResponse(_full_view(row, around, tries))
 
 
 async def redeliver(request: Request) -> Response:
@@ -56,13 +64,13 @@ async def redeliver(request: Request) -> Response:
     service, delivery_id = service_of(request), request.path_params["id"]
     tenant = _bound(caller)
 
-    def unit(tx: Tx) -> Row | None:
+    def unit(tx: Tx) -> tuple[Row | None, Row]:
         row, _ = _with_attempts(tx, tenant, delivery_id)
         made = outbox.redeliver(tx, row, random=service.random, tenant=tenant)
-        return None if made is None else outbox.delivery(tx, tenant, made)
+        return (None, {}) if made is None else (outbox.delivery(tx, tenant, made), context(tx, made))
 
     try:
-        row = await service.db.write(unit)
+        row, around = await service.db.write(unit)
     except BodyForgotten:
         detail = "what this event said was deleted with its generation: there is nothing to send"
         raise Problem(410, "gone", detail) from None
@@ -71,7 +79,7 @@ async def redeliver(request: Request) -> Response:
         raise Problem(409, "request_in_progress", detail, headers={"Retry-After": "1"}, retryable=True)
     service.wake()
     location = {"Location": f"{PATH}/{row['id']}"}
-    return JSONResponse(_view(row) | {"attempts": []}, 202, location)
+    return JSONResponse(_full_view(row, around, []), 202, location)
 
 
 def _bound(caller: Caller) -> str | None:
@@ -106,6 +114,14 @@ def _view(row: Row) -> dict[str, Any]:
     }
 
 
+def _full_view(row: Row, around: Row, tries: Sequence[Row]) -> dict[str, Any]:
+    return _view(row) | {
+        "body": around["body"] or None,
+        "waitingFor": waiting_for(row, around),
+        "attempts": [_attempt_view(each) for each in tries],
+    }
+
+
 def _attempt_view(row: Row) -> dict[str, Any]:
     return {
         "attempt": row["attempt"],
@@ -115,4 +131,17 @@ def _attempt_view(row: Row) -> dict[str, Any]:
         "detail": row["detail"],
         "milliseconds": row["ms"],
         "response": row["response"],
+        "address": row["address"],
+        "connection": connection_of(row["reused"]),
+        "dnsMilliseconds": row["dns_ms"],
+        "connectMilliseconds": row["connect_ms"],
+        "tlsMilliseconds": row["tls_ms"],
+        "firstByteMilliseconds": row["first_byte_ms"],
+        "requestHeaders": _headers(row["request_headers"]),
+        "requestBytes": row["request_bytes"],
+        "responseHeaders": _headers(row["response_headers"]),
     }
+
+
+def _headers(text: str | None) -> list[dict[str, str]]:
+    return [{"name": name, "value": value} for name, value in headers_of(text)]

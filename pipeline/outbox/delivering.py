@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,6 @@ import httpx
 from pipeline import queue
 from pipeline.clock import Clock
 from pipeline.db import Row, Tx
-from pipeline.ids import new_id
 from pipeline.lifecycle import (
     Cancel,
     Complete,
@@ -24,12 +24,14 @@ from pipeline.lifecycle import (
     NotYet,
     Outcome,
     RetryPolicy,
+    Snooze,
     Step,
     decide,
 )
 from pipeline.links import Links
 from pipeline.outbound import Exchange
 from pipeline.outbox import order
+from pipeline.outbox.attempts import AttemptOf, insert_attempt, proxy_wait
 from pipeline.outbox.ended import forget_told
 from pipeline.outbox.endpoints import UNSET
 from pipeline.outbox.recording import Recorder
@@ -145,8 +147,10 @@ class Outbox(Recorder):
             now=self._clock.now,
             exchange=Exchange(),
         )
+        age_ms = max(0, self._clock.now_ms() - subject.delivery["created_at"])
+        wait = proxy_wait(result, age=age_ms / 1000, policy=self._policy)
         return Report(
-            _outcome(result),
+            _outcome(result) if wait is None else NotYet(wait),
             patch={"result": result},
             fields={
                 "generation": subject.event["generation_id"],
@@ -156,7 +160,7 @@ class Outbox(Recorder):
                 "send_ms": result.ms,
                 "trace": trace,
                 "parent": parent,
-                "age_ms": max(0, self._clock.now_ms() - subject.delivery["created_at"]),
+                "age_ms": age_ms,
             },
         )
 
@@ -182,17 +186,9 @@ class Outbox(Recorder):
 
     def _write_attempt(self, tx: Tx, turn: Turn, result: object, decision: Decision) -> None:
         subject: _Subject = turn.subject
-        number = subject.delivery["attempts"] + 1
         values: dict[str, object] = {"state": _STATE.get(type(decision), "pending"), "next_at": None}
         if isinstance(result, SendResult):
-            went = judge(result) == Delivered()
-            values |= {
-                "attempts": number,
-                "last_error": None if went else result.detail,
-                "error_code": None if went else f"webhook_{result.reason}",
-            }
-            self._insert_attempt(tx, turn, number, result)
-            self._judge_endpoint(tx, turn, result)
+            values |= self._charge(tx, turn, result, decision)
         elif isinstance(decision, DeadLetter):
             values |= {"last_error": decision.fault.message, "error_code": decision.fault.code}
         if values["state"] == "pending":
@@ -202,6 +198,21 @@ class Outbox(Recorder):
         tx.update("webhook_delivery", values, "id = :id", {"id": subject.delivery["id"]})
         if values["state"] != "pending":
             self._end(tx, subject, decision)
+
+    def _charge(self, tx: Tx, turn: Turn, result: SendResult, decision: Decision) -> dict[str, object]:
+        """Write an attempt and what it says of the endpoint; one that our own proxy stopped is none."""
+        subject: _Subject = turn.subject
+        well = judge(result) == Delivered()
+        told: dict[str, object] = {"last_error": None, "error_code": None}
+        if not well:
+            told = {"last_error": result.detail, "error_code": _code(result)}
+        if isinstance(decision, Snooze):
+            tx.emit("webhook.unproxied", level=logging.WARNING, delivery=subject.delivery["id"], detail=result.detail)
+            return told
+        number, lane = subject.delivery["attempts"] + 1, turn.claim.lane
+        insert_attempt(tx, AttemptOf(subject.delivery, lane, number, subject.url), result, self._random)
+        self._judge_endpoint(tx, turn, result)
+        return told | {"attempts": number}
 
     def _end(self, tx: Tx, subject: _Subject, decision: Decision) -> None:
         """What follows from the end of a delivery for others."""
@@ -222,36 +233,19 @@ class Outbox(Recorder):
             case _:
                 self._standing.failed(tx, lane, endpoint, result)
 
-    def _insert_attempt(self, tx: Tx, turn: Turn, number: int, result: SendResult) -> None:
-        subject: _Subject = turn.subject
-        tx.insert(
-            "webhook_attempt",
-            {
-                "id": new_id("att", tx.now, self._random),
-                "tenant_id": subject.delivery["tenant_id"],
-                "delivery_id": subject.delivery["id"],
-                "lane": turn.claim.lane,
-                "attempt": number,
-                "url": subject.url,
-                "address": result.address,
-                "status": result.status,
-                "reason": result.reason,
-                "detail": result.detail,
-                "response": result.response.decode("utf-8", "replace").replace("\x00", "�"),
-                "ms": result.ms,
-                "at": tx.now,
-            },
-        )
-
 
 _STATE: dict[type, str] = {Complete: "delivered", DeadLetter: "dead", Cancel: "cancelled"}
+
+
+def _code(result: SendResult) -> str:
+    return f"webhook_{result.reason}"
 
 
 def _outcome(result: SendResult) -> Outcome:
     verdict = judge(result)
     if isinstance(verdict, Delivered):
         return Done()
-    fault = Fault(f"webhook_{result.reason}", result.detail)
+    fault = Fault(_code(result), result.detail)
     if isinstance(verdict, Gone):
         return Failed(fault)
     return Failed(fault, retryable=True, retry_after=verdict.retry_after)

@@ -45,8 +45,8 @@ def forget_bodies(tx: Tx, generation_id: str) -> None:
         {"id": generation_id},
     )
     tx.run(
-        "UPDATE webhook_attempt SET response = NULL WHERE delivery_id IN (SELECT d.id FROM webhook_delivery d"
-        " JOIN webhook_event e ON e.id = d.event_id WHERE e.generation_id = :id)",
+        "UPDATE webhook_attempt SET response = NULL, response_headers = NULL WHERE delivery_id IN"
+        " (SELECT d.id FROM webhook_delivery d JOIN webhook_event e ON e.id = d.event_id WHERE e.generation_id = :id)",
         {"id": generation_id},
     )
 

@@ -31,10 +31,36 @@ class Delivery(Answer):
     last_error: str | None
 
 
-class DeliveryWithAttempts(Delivery):
-    """The same with every attempt."""
+class Header(Answer):
+    """One header."""
 
-    attempts: list[Attempt]
+    name: str
+    value: str
+
+
+class AttemptInFull(Attempt):
+    """The same with all that went over the wire. Times are in milliseconds and not there where nothing was measured."""
+
+    address: Annotated[str | None, Field(description="the IP address that was used; or `proxy`: see EGRESS_PROXY")]
+    connection: Annotated[
+        Literal["new", "reused", "replaced"] | None,
+        Field(description="`replaced`: a reused one had gone stale, and it was sent once more at once"),
+    ]
+    dns_milliseconds: float | None
+    connect_milliseconds: float | None
+    tls_milliseconds: float | None
+    first_byte_milliseconds: float | None
+    request_headers: Annotated[list[Header], Field(description="as sent; the values of an endpoint's own are hidden")]
+    request_bytes: Annotated[int | None, Field(description="bytes of the body that were sent")]
+    response_headers: Annotated[list[Header], Field(description="the first 20")]
+
+
+class DeliveryWithAttempts(Delivery):
+    """The same with the bytes that are sent, and every attempt."""
+
+    body: Annotated[str | None, Field(description="the very text that is signed; null once it was forgotten")]
+    waiting_for: Annotated[str | None, Field(description="what a pending delivery waits for, in words")]
+    attempts: list[AttemptInFull]
 
 
 class DeliveryList(Answer):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from typing import Any
 
@@ -11,8 +12,13 @@ import pytest
 
 from pipeline import credentials
 from pipeline.credentials import Scope
+from pipeline.lifecycle import RetryPolicy
+from pipeline.outbox.attempts import SHOWN, proxy_wait
+from pipeline.outbox.waiting import waiting_for
 from tests.house import House, eventually, open_house
 from tests.pipeline.api.settings import SETTINGS
+from tests.pipeline.connect_proxy import connect_proxy
+from webhooks.sender import Reason, SendResult
 
 pytestmark = pytest.mark.anyio
 
@@ -47,6 +53,9 @@ async def test_a_delivery_says_what_goes_where(house):
     assert (delivery["redelivery"], delivery["attemptCount"], delivery["lastError"]) == (0, 0, None)
     assert "attempts" not in delivery
     shown = (await house.api.get(f"{PATH}/{delivery['id']}")).json()
+    body = json.loads(shown.pop("body"))
+    assert (body["type"], body["generationId"]) == ("generation.cancelled", made["generationId"])
+    assert shown.pop("waitingFor") in {"its turn", "the time of its next attempt"}
     assert shown == delivery | {"attempts": []}
 
 
@@ -143,7 +152,14 @@ async def test_it_arrives_with_the_same_id_and_bytes(tmp_path, place):
         shown = await eventually(look, lambda each: each["state"] == "delivered", 10)
         (attempt,) = shown["attempts"]
         assert (attempt["attempt"], attempt["status"]) == (1, 204)
-        assert shown["attemptCount"] == 1
+        assert (shown["attemptCount"], shown["waitingFor"]) == (1, None)
+        assert shown["body"].encode() == two.body
+        assert attempt["requestBytes"] == len(two.body)
+        assert (attempt["address"], attempt["connection"] in {"new", "reused"}) == ("127.0.0.1", True)
+        sent = {each["name"]: each["value"] for each in attempt["requestHeaders"]}
+        assert sent["webhook-signature"] == two.headers["webhook-signature"]
+        assert {each["name"] for each in attempt["responseHeaders"]} >= {"date"}
+        assert attempt["firstByteMilliseconds"] <= attempt["milliseconds"]
 
 
 async def test_an_endpoint_that_said_410_is_opened_by_who_sends_again(tmp_path, place):
@@ -163,6 +179,63 @@ async def test_an_endpoint_that_said_410_is_opened_by_who_sends_again(tmp_path, 
 
         (again,) = await eventually(delivered, bool, 10)
         assert again["redelivery"] == 1
+
+
+async def test_a_broken_egress_proxy_costs_no_attempt_and_is_told(tmp_path, place):
+    """It is tried again and again, but the receiver pays nothing for it."""
+    async with connect_proxy(answer=b"HTTP/1.1 502 Bad Gateway\r\n\r\n") as proxy:
+        away = {"webhook_url": "https://app.test/hook", "egress_proxy": f"http://bob:hunter2@127.0.0.1:{proxy.port}"}
+        async with open_house(tmp_path, **SETTINGS | away | {"database_url": place.url}) as house:
+            made = await house.submit("x")
+            await house.ended(made["id"])
+
+            async def told() -> list[dict[str, Any]]:
+                return [each for each in await found(house) if each["lastError"]]
+
+            (first,) = await eventually(told, bool, 10)
+            assert (first["state"], first["attemptCount"], first["errorCode"]) == ("pending", 0, "webhook_proxy_failed")
+            assert "the receiver has no part in it" in first["lastError"]
+            assert first["nextAttemptAt"] > first["createdAt"]
+            answer = await house.api.get(f"{PATH}/{first['id']}")
+            assert (answer.json()["attempts"], answer.json()["waitingFor"]) == ([], "the time of its next attempt")
+            assert "hunter2" not in answer.text
+        assert proxy.targets[0] == "app.test:443"
+
+
+@pytest.mark.parametrize(
+    ("age", "expected"), [(0, 5.0), (30, 15.0), (10_000, 300.0), (86_400 + 60, 300.0), (86_400 + 61, None)]
+)
+def test_a_broken_proxy_is_waited_for_longer_each_time_and_not_for_ever(age, expected):
+    policy = RetryPolicy(max_attempts=2, schedule=(0.0, 60.0))
+    stopped = SendResult(status=None, reason=Reason.PROXY_FAILED, ms=1)
+    assert proxy_wait(stopped, age=age, policy=policy) == expected
+    assert proxy_wait(SendResult(status=None, reason=Reason.REFUSED, ms=1), age=age, policy=policy) is None
+
+
+AROUND = {"now": 1_000_000, "disabled_at": None, "locked_until": None, "paused_until": None, "paused_reason": None}
+
+
+@pytest.mark.parametrize(
+    ("state", "next_at", "around", "words"),
+    [
+        ("dead", None, {}, None),
+        ("delivered", None, {}, None),
+        ("pending", 1_000_001, {}, "the time of its next attempt"),
+        ("pending", 999_999, {}, "its turn"),
+        ("pending", 900_000, {}, "a worker"),
+        ("pending", 1, {"locked_until": 1_000_001}, "under way"),
+        ("pending", 1, {"paused_until": 1_000_001, "paused_reason": "its receiver fails"}, "its receiver fails"),
+        ("pending", 1, {"disabled_at": 5, "disabled_reason": "WEBHOOK_URL is not set"}, "WEBHOOK_URL"),
+    ],
+)
+def test_what_a_delivery_waits_for_is_said(state, next_at, around, words):
+    told = waiting_for({"state": state, "next_at": next_at}, AROUND | around)
+    assert told == words if words is None else words in str(told)
+
+
+def test_an_endpoints_own_headers_are_named_and_hidden():
+    assert {"host", "webhook-signature", "content-length"} <= SHOWN
+    assert not SHOWN & {"authorization", "x-api-key", "cookie"}
 
 
 async def test_a_tenant_sees_and_sends_only_its_own(house):
