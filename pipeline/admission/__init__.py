@@ -6,6 +6,7 @@ waiting, but of each endpoint only so many are claimed.
     starting     who is next
     bounds       how much may be under way at once
     funding      is there money for it today
+    probes       who is sent first where it was closed, and whose refusals are his own
     lanes        the road to one provider or endpoint: open, closed, and why
     receivers    how many deliveries may be sent to each endpoint
 """
@@ -23,12 +24,14 @@ from pipeline.admission.lanes import (
     is_paused,
     lanes,
     note_answer,
+    note_poll_refusal,
     note_refusal,
     note_unknown,
     pause,
     provider_lane,
     resume,
 )
+from pipeline.admission.probes import own_refusals
 from pipeline.admission.receivers import IN_FLIGHT, Rooms, rooms
 from pipeline.admission.starting import HEAD_START_MS, LOWEST_PRIORITY, admit, gate, next_opening, sort_at
 
@@ -54,8 +57,10 @@ __all__ = [
     "lanes",
     "next_opening",
     "note_answer",
+    "note_poll_refusal",
     "note_refusal",
     "note_unknown",
+    "own_refusals",
     "pause",
     "provider_lane",
     "resume",

@@ -13,6 +13,7 @@ from time import perf_counter
 
 from pipeline import spending, timeline
 from pipeline.admission.lanes import Closed
+from pipeline.admission.probes import last_refused, never_refused
 from pipeline.db import Row, Tx
 from pipeline.lifecycle import Fault
 from pipeline.spending import Bound, Money, Purse, Shortage
@@ -28,8 +29,12 @@ _LINE = """
 SELECT j.id, j.unfunded, j.fallback, g.id AS generation_id, g.tenant_id, g.user_id, g.provider,
   g.estimate_micros, coalesce(g.redriven_at, g.created_at) AS asked_at
 FROM (SELECT id, subject_id, sort_at, unfunded, fallback FROM job WHERE status = 'waiting' AND lane = :lane
-  AND unfunded <> :today ORDER BY sort_at, id LIMIT :most) j
-JOIN generation g ON g.id = j.subject_id ORDER BY j.sort_at, j.id"""
+  AND unfunded <> :today{which} ORDER BY {first}sort_at, id LIMIT :most) j
+JOIN generation g ON g.id = j.subject_id ORDER BY {then}j.sort_at, j.id"""
+_IN_LINE = _LINE.format(which="", first="", then="")
+_NEW = _LINE.format(which=" AND " + never_refused("job.subject_id"), first="", then="")
+_REFUSED = _LINE.format(which="", first=last_refused("job.subject_id") + ", ", then=last_refused("j.subject_id") + ", ")
+"""Who may be sent to a provider that is probed: first who was never refused, then who was refused longest ago."""
 
 _START = """
 UPDATE job SET status = 'pending', scheduled_for = :now
@@ -60,16 +65,26 @@ def binds(purse: Purse, lane: str) -> bool:
     return bool(purse.caps.binding(lane.partition(":")[2]))
 
 
-def start(tx: Tx, purse: Purse, money: Money, lane: str, free: int) -> int:
+def start(tx: Tx, purse: Purse, money: Money, lane: str, free: int, *, probing: bool = False) -> int:
     """Start up to `free` waiting jobs of a lane for which there is money, and set it aside. Returns how many.
 
     The caller holds `spending.lock`.
     """
     _look_again(tx, purse, money, lane)
+    if not probing:
+        return _start_from(tx, purse, money, _IN_LINE, lane, free)
+    started = _start_from(tx, purse, money, _NEW, lane, free)
+    return started or _start_from(tx, purse, money, _REFUSED, lane, free)
+
+
+def _start_from(tx: Tx, purse: Purse, money: Money, line: str, lane: str, free: int) -> int:
+    asked = {"lane": lane, "today": spending.day_of(tx.now)}
+    if ":provider" in line:
+        asked["provider"] = lane.partition(":")[2]
     started = 0
     for _ in range(WINDOWS):
         most = free - started + WINDOW
-        rows = tx.all(_LINE, {"lane": lane, "today": spending.day_of(tx.now), "most": most})
+        rows = tx.all(line, asked | {"most": most})
         choice = _choose(money, rows, free - started, too_late=tx.now - int(purse.patience * 1000))
         started += _begin(tx, choice)
         _pass_over(tx, purse, choice)

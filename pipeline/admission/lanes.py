@@ -80,6 +80,32 @@ def note_refusal(tx: Tx, lane: str, *, seconds: float, reason: str, longest: flo
     return int(row["probing"]) + 1
 
 
+def note_poll_refusal(tx: Tx, lane: str, *, seconds: float, reason: str) -> None:
+    """A question about work that was taken was refused for the key.
+
+    That may be so of this one work alone. So it closes a lane that is open, for `seconds`, and nothing more: not one
+    that is closed or probed, and none whose provider took work within that time.
+    """
+    row = hold_lane(tx, lane)
+    if _is_closed(row, tx.now) or row["probing"] or _took_lately(tx, lane, seconds):
+        return
+    note_refusal(tx, lane, seconds=seconds, reason=reason)
+
+
+LONGEST_CALL_MS = 600_000
+
+
+def _took_lately(tx: Tx, lane: str, seconds: float) -> bool:
+    since = tx.now - int(seconds * 1000)
+    return bool(
+        tx.value(
+            "SELECT EXISTS (SELECT 1 FROM submission WHERE provider = :provider AND intended_at > :begun"
+            " AND operation_id IS NOT NULL AND answered_at > :since)",
+            {"provider": lane.partition(":")[2], "begun": since - LONGEST_CALL_MS, "since": since},
+        )
+    )
+
+
 def _is_closed(row: Row, now: int) -> bool:
     return (row["paused_until"] or 0) > now
 

@@ -10,6 +10,7 @@ from pipeline import spending
 from pipeline.admission import funding
 from pipeline.admission.bounds import Bounds, at_submit, in_flight, next_call, room, used
 from pipeline.admission.lanes import EVERYTHING, Closed, closed, hold_lane, is_paused
+from pipeline.admission.probes import last_refused, never_refused
 from pipeline.db import Tx
 from pipeline.lifecycle import Fault
 from pipeline.spending import Purse
@@ -54,7 +55,14 @@ def _admit_lane(tx: Tx, name: str, limit: int, bounds: Bounds, funds: tuple[Purs
     free = min(limit, room(tx, lane, bounds))
     if free <= 0:
         return 0
-    return _start(tx, _NEXT, name, free) if funds is None else funding.start(tx, *funds, name, free)
+    if funds is not None:
+        return funding.start(tx, *funds, name, free, probing=bool(lane["probing"]))
+    return _probe(tx, name, free) if lane["probing"] else _start(tx, _NEXT, name, free)
+
+
+def _probe(tx: Tx, name: str, free: int) -> int:
+    """Who was never refused goes first; then who was refused longest ago."""
+    return _start(tx, _NEXT_NEW, name, free) or _start(tx, _NEXT_REFUSED, name, free)
 
 
 def _let_through(tx: Tx, name: str, limit: int) -> int:
@@ -68,6 +76,13 @@ def _let_through(tx: Tx, name: str, limit: int) -> int:
 
 
 _NEXT = "SELECT id FROM job WHERE status = 'waiting' AND lane = :lane ORDER BY sort_at, id LIMIT :free"
+_NEXT_NEW = f"""
+SELECT id FROM job j WHERE status = 'waiting' AND lane = :lane AND {never_refused("j.subject_id")}
+ORDER BY sort_at, id LIMIT :free"""
+_NEXT_REFUSED = f"""
+SELECT id FROM job j WHERE status = 'waiting' AND lane = :lane
+ORDER BY {last_refused("j.subject_id")}, sort_at, id LIMIT :free"""
+"""Of those there are few when it is asked: each has had a probe."""
 _NEXT_WITH_FALLBACK = """
 SELECT id FROM job {index} WHERE status = 'waiting' AND fallback = 1 AND lane = :lane
 ORDER BY sort_at, id LIMIT :free"""
@@ -77,7 +92,8 @@ ORDER BY sort_at, id LIMIT :free"""
 def _start(tx: Tx, chosen: str, lane: str, free: int) -> int:
     return tx.run(
         f"UPDATE job SET status = 'pending', scheduled_for = :now WHERE status = 'waiting' AND id IN ({chosen})",
-        {"now": tx.now, "lane": lane, "free": free},
+        {"now": tx.now, "lane": lane, "free": free}
+        | ({"provider": lane.partition(":")[2]} if ":provider" in chosen else {}),
     )
 
 

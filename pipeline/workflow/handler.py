@@ -41,6 +41,7 @@ from pipeline.workflow.store import store
 from pipeline.workflow.strays import look_into
 from pipeline.workflow.submit import submit
 from pipeline.workflow.unclaimed import strays_of
+from pipeline.workflow.worn import worn_out
 from webhooks.events import EventType
 
 _STAGES = {Step.SUBMIT: submit, Step.RESOLVE: resolve, Step.POLL: poll, Step.STORE: store, Step.LATE: late}
@@ -100,7 +101,7 @@ class Workflow:
             if report.facts:
                 queue.wake(tx, claim.kind, claim.subject_id)
             return None
-        report = overtaken(self._parts, tx, turn, report)
+        report = worn_out(self._parts, tx, turn, overtaken(self._parts, tx, turn, report))
         decision = decide(
             report.outcome,
             step=claim.step,

@@ -135,10 +135,10 @@ def _failed(parts: Parts, turn: Turn, status: ProviderStatus) -> Report:
 
 
 def _noted(parts: Parts, turn: Turn, error: ProviderError, report: Report) -> Report:
-    """A key that is refused here pays for nothing either: the lane is closed before anybody tries."""
+    """A key that is refused here pays for nothing either: an open lane is closed before anybody tries."""
     if error.code is ErrorCode.AUTH:
         lane, seconds, reason = turn.claim.lane, parts.policies.lane_pause, f"{error.code}: {error.message}"
-        report.facts = [*report.facts, lambda tx: admission.note_refusal(tx, lane, seconds=seconds, reason=reason)]
+        report.facts = [*report.facts, lambda tx: admission.note_poll_refusal(tx, lane, seconds=seconds, reason=reason)]
     return report
 
 

@@ -285,6 +285,7 @@ async def test_a_redrive_begins_with_the_first_of_the_chain(tmp_path):
 async def test_a_key_that_is_refused_at_a_poll_closes_the_lane(tmp_path):
     async with by_hand(tmp_path, lane_pause=60) as hand:
         await hand.generating()
+        await hand.change("submission", answered_at=-3600.0)
         hand.script.poll = [say(401)]
         assert isinstance(await hand.take(Step.POLL), Retry)
         lane = await hand.row("lane")
