@@ -14,6 +14,7 @@ import pytest
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from pipeline.cli.client import Client
+from pipeline.cli.delivery import advice_for
 from pipeline.cli.follow import EventParser
 from pipeline.cli.redriving import dead_text, plan_text
 from pipeline.cli.stats import status_text
@@ -345,13 +346,42 @@ def test_deliveries_are_listed_shown_with_their_attempts_and_sent_again(troubled
     delivery = listed["data"][0]
     assert delivery["id"] in place.run("deliveries", "--state", "dead").stdout
     story = place.run("deliveries", delivery["id"]).stdout
-    assert story.count("    attempt ") == 2
+    assert story.count("\n  attempt ") == 2
     assert f"of {made[0]}" in story
+    assert "why           500: the receiver's handler failed" in story
+    assert f"`dailies redeliver {delivery['id']}`" in story
+    assert "to 127.0.0.1 over a " in story
+    assert "> webhook-signature: v1," in place.run("delivery", delivery["id"], "--headers").stdout
+    assert delivery["id"] in place.run("delivery", made[0]).stdout
+    assert printed_json("delivery", made[0], env=place.env)[0]["attempts"][0]["requestHeaders"]
+    assert place.run("delivery", "dlv_nothing").exit_code == place.run("delivery", "nothing").exit_code == 2
     sent = place.run("redeliver", delivery["id"])
     assert (sent.exit_code, sent.stdout.startswith("dlv_")) == (0, True), sent.output
     again = sent.stdout.split()[0]
     eventually(lambda: printed_json("deliveries", again, env=place.env), lambda found: found["state"] == "delivered")
     assert place.run("redeliver", "dlv_nothing").exit_code == 2
+
+
+TOLD = {"id": "dlv_1", "attempts": [], "errorCode": None}
+
+
+@pytest.mark.parametrize(
+    ("delivery", "words"),
+    [
+        ({"state": "delivered"}, "the receiver said 2xx"),
+        ({"state": "pending"}, None),
+        ({"state": "cancelled"}, None),
+        ({"state": "pending", "errorCode": "webhook_answered"}, "wait for the next attempt"),
+        ({"state": "pending", "errorCode": "webhook_proxy_failed"}, "EGRESS_PROXY"),
+        ({"state": "dead", "errorCode": "webhook_refused"}, "mend what is said above"),
+        ({"state": "dead", "errorCode": "endpoint_disabled"}, "opens it again"),
+        ({"state": "dead", "errorCode": "webhook_answered", "attempts": [{"status": 410}]}, "opens it again"),
+        ({"state": "dead", "errorCode": "webhook_answered", "attempts": [{"status": 500}]}, "mend what is said above"),
+    ],
+)
+def test_what_to_do_about_a_delivery_is_said(delivery, words):
+    told = advice_for(TOLD | delivery)
+    assert told is None if words is None else words in told
 
 
 def test_dead_letters_are_set_going_again(troubled):

@@ -3,7 +3,7 @@
 ::
 
     ask       submit, watch, show, list, cancel, delete    done by submit, watch, follow; client asks, words tell
-    operate   stats, dead, redrive, deliveries, ...        done by stats, listing, tables, redriving, usage, acts
+    operate   stats, dead, redrive, delivery, ...          done by stats, listing, delivery, tables, redriving, acts
     run       serve, api, worker, work, migrate            done by service and schema
     held      held, resolve                                done by holding
     keys      create, list, revoke                         done by itself

@@ -7,11 +7,10 @@ import sys
 import time
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
 
 from pipeline.cli.client import DEAD, DELIVERIES, PATH, Client
 from pipeline.cli.tables import dead_table, deliveries_table, generations_table, groups_table
-from pipeline.cli.words import delivery_text, json_text
+from pipeline.cli.words import json_text
 
 _FILTERS = {
     "status": "status",
@@ -61,12 +60,6 @@ async def list_deliveries(client: Client, asked: Mapping[str, Any], most: int | 
     if as_json:
         return json_text(page)
     return deliveries_table(page["data"], time.time(), terminal_width()) + more_text(page)
-
-
-async def show_delivery(client: Client, delivery_id: str, *, as_json: bool) -> str:
-    """One delivery with its attempts, as text. Raises CommandError."""
-    delivery = await client.get(f"{DELIVERIES}/{quote(delivery_id, safe='')}")
-    return json_text(delivery) if as_json else delivery_text(delivery)
 
 
 def more_text(page: Mapping[str, Any]) -> str:

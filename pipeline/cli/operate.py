@@ -181,7 +181,7 @@ def deliveries(
     service: Where,
     **asked: Any,
 ) -> None:
-    """List webhook deliveries, newest first; with an ID show that one with its attempts.
+    """List webhook deliveries, newest first; with an ID show that one, as `dailies delivery` does.
 
     Exit codes: 0, 2 if there is no such delivery or a filter is refused, 3 if the service is not reachable.
 
@@ -191,15 +191,39 @@ def deliveries(
       dailies deliveries --generation gen_01a20c2379a472e79903854a2481a75a
       dailies deliveries dlv_01a20c2379a472e79903854a2481a75a
     """
-    from pipeline.cli.listing import list_deliveries, show_delivery
+    from pipeline.cli.delivery import tell
+    from pipeline.cli.listing import list_deliveries
     from pipeline.cli.target import ask_service
 
     most = None if every else limit
     if delivery_id is not None:
         wanted = delivery_id
-        click.echo(ask_service(service, lambda client: show_delivery(client, wanted, as_json=as_json)))
+        click.echo(ask_service(service, lambda client: tell(client, wanted, headers=False, as_json=as_json)))
     else:
         click.echo(ask_service(service, lambda client: list_deliveries(client, asked, most, as_json=as_json)))
+
+
+@click.command()
+@click.argument("reference", metavar="ID")
+@click.option("--headers", is_flag=True, help="Also the headers that were sent and answered.")
+@json_option
+@service_options
+def delivery(reference: str, headers: bool, as_json: bool, service: Where) -> None:
+    """Say why a webhook did not arrive: how it stands, what it waits for, every attempt, and what to do.
+
+    ID is that of a delivery, or of a generation (either one): then all its deliveries are told, oldest first.
+
+    Exit codes: 0, 2 if there is none, 3 if the service is not reachable.
+
+    \b
+    Example:
+      dailies delivery dlv_01a20c2379a472e79903854a2481a75a --headers
+      dailies delivery order-17
+    """
+    from pipeline.cli.delivery import tell
+    from pipeline.cli.target import ask_service
+
+    click.echo(ask_service(service, lambda client: tell(client, reference, headers=headers, as_json=as_json)))
 
 
 @click.command()
@@ -303,4 +327,4 @@ def resume(lane: str | None, as_json: bool, service: Where) -> None:
     click.echo(ask_service(service, lambda client: resume_lane(client, lane, as_json=as_json)))
 
 
-COMMANDS = (stats, dead, redrive, deliveries, redeliver, usage, pause, resume)
+COMMANDS = (stats, dead, redrive, deliveries, delivery, redeliver, usage, pause, resume)

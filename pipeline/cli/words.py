@@ -227,23 +227,6 @@ def _deliveries(deliveries: Sequence[Json]) -> list[str]:
     return lines
 
 
-def delivery_text(delivery: Json) -> str:
-    """A delivery with every attempt, and what the receiver said."""
-    lines = [
-        f"{delivery['id']}  {delivery['state']}",
-        f"  event         {delivery['type']} ({delivery['eventId']}) of {delivery['generation']}",
-        f"  to            {delivery['url']} ({delivery['endpoint'] or 'its own url'})",
-        f"  created       {delivery['createdAt']}",
-    ]
-    if delivery["nextAttemptAt"] and delivery["state"] == "pending":
-        lines.append(f"  next attempt  {delivery['nextAttemptAt']}")
-    for attempt in delivery["attempts"]:
-        lines.append(_attempt(attempt))
-        said = "".join(c if c.isprintable() else " " for c in attempt["response"] or "").strip()
-        lines += [f"      it said: {said[:SAID]}"] if said else []
-    return "\n".join(lines if delivery["attempts"] else [*lines, "    no attempt yet"])
-
-
 def _attempt(attempt: Json) -> str:
     what = attempt["detail"] or attempt["reason"]
     return f"    attempt {attempt['attempt']} at {attempt['at'][11:23]}  {what}  ({attempt['milliseconds']} ms)"
