@@ -140,10 +140,14 @@ def next_due(tx: Tx, steps: Sequence[Step]) -> int | None:
     """
     times = []
     for step in steps:
-        pending = _LANES + (
-            "SELECT min((SELECT min(j.scheduled_for) FROM job j WHERE j.status = 'pending' AND j.step = :step"
-            " AND j.lane = lanes.lane AND j.scheduled_for > :now)) FROM lanes WHERE lanes.lane IS NOT NULL"
-        ) + (_OPEN if step is Step.DELIVER else "")
+        pending = (
+            _LANES
+            + (
+                "SELECT min((SELECT min(j.scheduled_for) FROM job j WHERE j.status = 'pending' AND j.step = :step"
+                " AND j.lane = lanes.lane AND j.scheduled_for > :now)) FROM lanes WHERE lanes.lane IS NOT NULL"
+            )
+            + (_OPEN if step is Step.DELIVER else "")
+        )
         leased = (
             "SELECT min(locked_until) FROM job WHERE status = 'processing' AND step = :step AND locked_until > :now"
         )

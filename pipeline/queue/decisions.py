@@ -67,10 +67,10 @@ def _consequences(tx: Tx, claim: Claim, decision: Decision) -> dict[str, object]
             return _due(tx, delay) | {"step": Step.RESOLVE, "attempts": 0, "polls": 0}
         case Requeue(stays=stays):
             attempts = claim.attempts if claim.step is Step.SUBMIT else 0
-            moved = {"status": JobStatus.WAITING, "step": Step.SUBMIT, "attempts": attempts}
+            moved = {"status": JobStatus.WAITING, "step": Step.SUBMIT, "attempts": attempts, "polls": 0}
             return _due(tx, 0.0) | moved | ({"fallback": 0} if stays else {})
         case Fallback(lane=lane, more=more):
-            moved = {"status": JobStatus.WAITING, "step": Step.SUBMIT, "attempts": 0}
+            moved = {"status": JobStatus.WAITING, "step": Step.SUBMIT, "attempts": 0, "polls": 0}
             return _due(tx, 0.0) | moved | {"lane": lane, "fallback": int(more)}
         case Complete() | Fail():
             return {"status": JobStatus.DONE, "finished_at": tx.now}

@@ -54,6 +54,8 @@ MANY_POLLS = 100
 """What repeats for ever is told so often and not again: a timeline is for people."""
 
 UNSERVED_SECONDS = 60.0
+_LOOKS_FIRST = frozenset({Step.SUBMIT, Step.LATE})
+"""Steps that look into strays before anything else, by themselves."""
 
 
 class Workflow:
@@ -71,7 +73,7 @@ class Workflow:
                 opened = ledger.open_submission(tx, row["id"])
                 made = ledger.count(tx, row["id"], row["run"])
                 closed = admission.closed(tx, claim.lane) if claim.step is Step.SUBMIT else None
-                past = history_of(tx, claim, opened)
+                past = history_of(tx, claim, row, opened)
                 strays = strays_of(past, ended=claim.step is Step.LATE)
                 subjects[claim.id] = Subject(row, opened, made, closed, past, strays)
         return subjects
@@ -83,7 +85,7 @@ class Workflow:
             report = _not_served(self._parts, turn)
         else:
             report = await _STAGES[claim.step](self._parts, turn)
-            if subject_of(turn).strays and claim.step is not Step.LATE:
+            if subject_of(turn).strays and claim.step not in _LOOKS_FIRST:
                 report.facts = [*report.facts, *(await look_into(self._parts, turn)).facts]
         report.fields = {"provider": generation["provider"], **report.fields}
         if generation["traceparent"]:

@@ -24,10 +24,9 @@ from pipeline.workflow.policy import Policies
 from pipeline.workflow.poll import cost_of, operation_of, outputs_of, token_of, with_outputs
 from pipeline.workflow.stopping import BILLED, stop_upstream
 from pipeline.workflow.store import fetch_and_keep
-from pipeline.workflow.strays import MAX_NOT_FOUND, look_into
+from pipeline.workflow.strays import MAX_NOT_FOUND, STRAY_WAIT, look_into
 from providers.base import ErrorCode, Operation, Phase, ProviderError, ProviderStatus
 
-STRAY_WAIT = 5.0
 CANCELLED = ProviderError(ErrorCode.CANCELLED, "cancelled by the client before it was known to be taken")
 UNSEEN = ProviderError(ErrorCode.TIMEOUT, "the provider came up with nothing more before the last deadline")
 LISTED = frozenset({"deadline_exceeded", "submit_unknown"})

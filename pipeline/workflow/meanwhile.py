@@ -6,27 +6,43 @@ from collections.abc import Sequence
 
 from pipeline import ledger, queue
 from pipeline.db import Row, Tx
-from pipeline.lifecycle import Cancel, Complete, DeadLetter, Decision, Done, Fail, NotYet, Step, SubmissionOutcome
+from pipeline.lifecycle import (
+    Cancel,
+    Complete,
+    DeadLetter,
+    Decision,
+    Done,
+    Fail,
+    GenerationStatus,
+    NotYet,
+    Step,
+    SubmissionOutcome,
+)
 from pipeline.queue import Claim
 from pipeline.turn import Report, Turn
 from pipeline.workflow.parts import Parts
 from pipeline.workflow.unclaimed import strays_of
 
 _RUNG = frozenset({Step.POLL, Step.STORE})
+_UNTAKEN = frozenset({Step.SUBMIT, Step.RESOLVE})
 
 
-def history_of(tx: Tx, claim: Claim, opened: Row | None) -> Sequence[Row]:
+def history_of(tx: Tx, claim: Claim, generation: Row, opened: Row | None) -> Sequence[Row]:
     """A generation's submissions, for turns that may have to do with more than the open one: those after its end, those
-    that a callback or an answer has ever woken, and those that have lost what they were about."""
+    that are about to pay once more, those that a callback or an answer has ever woken, and those that have lost what
+    they were about."""
     needed = claim.step is Step.LATE or (claim.step in _RUNG and claim.wake_seq > 0)
-    if needed or (claim.step is Step.RESOLVE and opened is None):
+    again = claim.step is Step.SUBMIT and (generation["status"] != GenerationStatus.QUEUED or generation["run"] > 1)
+    if needed or again or (claim.step is Step.RESOLVE and opened is None):
         return ledger.history(tx, claim.subject_id)
     return ()
 
 
 def overtaken(parts: Parts, tx: Tx, turn: Turn, report: Report) -> Report:
-    """A call that was accepted while a turn was about to give it up is polled: the ledger goes before the turn."""
-    if turn.claim.step is not Step.RESOLVE or isinstance(report.outcome, Done | NotYet):
+    """A call that is accepted by the time a turn gives it up, or was to pay anew, is polled: the ledger goes before the
+    turn."""
+    unmoved = Done | NotYet if turn.claim.step is Step.RESOLVE else Done
+    if turn.claim.step not in _UNTAKEN or isinstance(report.outcome, unmoved):
         return report
     opened = ledger.open_submission(tx, turn.claim.subject_id)
     if opened is None or opened["outcome"] != SubmissionOutcome.ACCEPTED:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from pipeline import ledger, timeline
 from pipeline.db import Row, Tx
+from pipeline.lifecycle import TERMINAL
 from pipeline.turn import Turn
 from pipeline.workflow.arriving import accept, keep_billed
 from pipeline.workflow.parts import Parts, ask, subject_of
@@ -22,6 +23,8 @@ from providers.base import ErrorCode, Operation, Provider, ProviderError
 SECOND = "a second operation of one generation: its provider took more than was meant to be asked for"
 SETTLED = frozenset({"accepted", "succeeded"})
 MAX_NOT_FOUND = 5
+STRAY_WAIT = 5.0
+"""Seconds to the next look at what could not be asked about."""
 
 Fact = Callable[[Tx], object]
 
@@ -40,6 +43,7 @@ async def look_into(parts: Parts, turn: Turn) -> Found:
     for row in subject.strays:
         provider = parts.providers.get(row["provider"])
         if provider is None:
+            found.waiting = True
             continue
         known, named = row["operation_id"], row["candidate_operation_id"]
         name = known if named is None or named == known else named
@@ -72,8 +76,16 @@ async def _confirmed(generation: Row, history: Sequence[Row], row: Row, name: st
     others = [each for each in history if each["token"] != row["token"] and each["outcome"] in SETTLED]
     if row["operation_id"] is None and not others:
         return lambda tx: accept(tx, generation, row["token"], operation)
+    if name == row["operation_id"] and not others and generation["status"] not in TERMINAL:
+        return lambda tx: _taken_back(tx, row)
     stopping = await stop_upstream(provider, operation)
     return lambda tx: _second(tx, generation, row, operation, stopping)
+
+
+def _taken_back(tx: Tx, row: Row) -> None:
+    """The only operation of a generation that goes on, answered when another call was open: it is what is wanted."""
+    if ledger.open_submission(tx, row["generation_id"]) is None:
+        ledger.reopen(tx, row["token"])
 
 
 def _second(tx: Tx, generation: Row, row: Row, operation: Operation, stopping: Stopping) -> None:

@@ -16,6 +16,7 @@ from pipeline.lifecycle import (
     Failed,
     Fault,
     GenerationStatus,
+    NotYet,
     Stage,
     Step,
     Stopped,
@@ -29,6 +30,7 @@ from pipeline.turn import Report, Turn
 from pipeline.workflow.arriving import accept
 from pipeline.workflow.fallback import or_elsewhere, shut
 from pipeline.workflow.parts import Parts, fault_of, pace_for, subject_of
+from pipeline.workflow.strays import STRAY_WAIT, Found, look_into
 from providers import base
 from providers.base import Accepted, ErrorCode, Operation, ProviderError, Rejected, SubmitContext, SubmitResult
 from providers.checks import list_price, settled
@@ -47,22 +49,41 @@ Fact = Callable[[Tx], object]
 
 
 async def submit(parts: Parts, turn: Turn) -> Report:
-    """One turn of the submit step."""
+    """One turn of the submit step. What was taken of earlier calls is looked into before anything is paid: the ledger
+    goes on with it, if there is such (see `meanwhile.overtaken`)."""
+    found = await look_into(parts, turn)
+    report = _instead(parts, turn, found) or await _submit(parts, turn)
+    report.facts = [*found.facts, *report.facts]
+    return report
+
+
+def _instead(parts: Parts, turn: Turn, found: Found) -> Report | None:
+    """What is to be done before, or instead of, a new call; None if one may be made."""
     subject = subject_of(turn)
     if subject.open_submission is not None:
         return _found(parts, subject.open_submission)
     if subject.generation["cancel_requested_at"] is not None:
         return Report(Stopped())
+    if found.facts:
+        return Report(NotYet(0.0))
     asked_at = subject.generation["redriven_at"] or subject.generation["created_at"]
     waited = (parts.clock.now_ms() - asked_at) / 1000
     if waited > parts.policies.queue_timeout:
         message = f"no provider took it within {parts.policies.queue_timeout:g} s (QUEUE_TIMEOUT)"
         return Report(Failed(Fault("deadline_exceeded", message, retryable=True), exhausted=True))
+    if found.waiting:
+        return Report(NotYet(STRAY_WAIT))
     if subject.closed is not None:
         return shut(parts, subject.generation, subject.closed)
     if subject.submissions >= parts.policies.max_submissions:
         message = f"{subject.submissions} submissions were made, which is MAX_SUBMISSIONS"
         return Report(Failed(Fault("max_submissions", message), exhausted=True))
+    return None
+
+
+async def _submit(parts: Parts, turn: Turn) -> Report:
+    """Intend, pay once, and say what came of it."""
+    subject = subject_of(turn)
     provider = parts.providers[subject.generation["provider"]]
     try:
         request = video_request(subject.generation, *await input_images(parts, subject.generation))
@@ -73,8 +94,10 @@ async def submit(parts: Parts, turn: Turn) -> Report:
     request, amount = settled(request, catalogue), list_price(request, catalogue)
     turn.paying = True
     intended = await parts.db.write(lambda tx: _intend(parts, turn, tx, token, amount), key=turn.claim.id)
-    if not isinstance(intended, dict):
-        return Report(Stopped()) if intended is None else _not_now(parts, subject.generation, intended, amount)
+    if isinstance(intended, Stopped | NotYet):
+        return Report(intended)
+    if isinstance(intended, Closed):
+        return _not_now(parts, subject.generation, intended, amount)
     subject.generation = intended
     if not turn.lease.valid():
         return Report(
@@ -126,21 +149,25 @@ async def _input_image(parts: Parts, key: str | None, kind: str | None) -> bytes
     return await parts.storage.read(key, parts.max_image_bytes)
 
 
-def _intend(parts: Parts, turn: Turn, tx: Tx, token: str, estimate_micros: int) -> Row | Closed | None:
-    """T1: under the fence, one commit says that we are about to pay. Returns the row as it is now, why nothing may be
-    sent just now, or None if a cancel came first; raises LeaseLost.
+def _intend(parts: Parts, turn: Turn, tx: Tx, token: str, amount: int) -> Row | Closed | Stopped | NotYet:
+    """T1: under the fence, one commit says that we are about to pay `amount` micro-USD. Returns the row as it is now,
+    why nothing may be sent just now, or what goes before: a cancel, or news that came since the claim. Raises
+    LeaseLost.
     """
     claim, generation = turn.claim, dict(subject_of(turn).generation)
-    if queue.lock(tx, claim)["cancel_requested"]:
-        return None
+    locked = queue.lock(tx, claim)
+    if locked["cancel_requested"]:
+        return Stopped()
+    if locked["wake_seq"] != claim.wake_seq:
+        return NotYet(0.0)
     strict = claim.attempts > 0 or chain.has_fallback(generation)
     closed = admission.gate(tx, claim.lane, parts.bounds, strict=strict)
-    closed = closed or admission.cover(tx, parts.purse, generation, estimate_micros)
+    closed = closed or admission.cover(tx, parts.purse, generation, amount)
     if closed is not None:
         return closed
     recovery = parts.providers[generation["provider"]].capabilities.recovery
     rings = parts.callback_url(generation["provider"], token) is not None
-    if not ledger.intend(tx, generation, token=token, estimate_micros=estimate_micros, recovery=recovery, rings=rings):
+    if not ledger.intend(tx, generation, token=token, estimate_micros=amount, recovery=recovery, rings=rings):
         raise queue.LeaseLost(f"generation {generation['id']} has an open submission already")
     first = generation["status"] == GenerationStatus.QUEUED
     told = first and parts.outbox.wanted(tx, generation, EventType.PROCESSING)
