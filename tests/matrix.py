@@ -71,12 +71,13 @@ Matrix = dict[str, Row]
 
 async def matrix(folder: Path, names: tuple[str, ...] = tuple(PROVIDERS)) -> Matrix:
     """All cells: fault -> provider -> cell."""
-    cells: Matrix = {}
-    cells |= await asked_in_prompts(folder / "prompts", names)
-    for fault, address in unreachable().items():
-        cells[fault] = await unreached(folder / fault.replace(" ", "-"), names, address)
-    cells |= await killed(folder / "kills", names)
-    return cells
+    addresses = unreachable()
+    prompts, kills, *rows = await asyncio.gather(
+        asked_in_prompts(folder / "prompts", names),
+        killed(folder / "kills", names),
+        *(unreached(folder / fault.replace(" ", "-"), names, address) for fault, address in addresses.items()),
+    )
+    return prompts | dict(zip(addresses, rows, strict=True)) | kills
 
 
 async def asked_in_prompts(folder: Path, names: tuple[str, ...]) -> Matrix:
@@ -97,7 +98,7 @@ async def _cell(house: House, name: str, prompt: str) -> Cell:
     return await cell_of(house, asked["id"], prompt)
 
 
-async def cell_of(house: House, generation_id: str, prompt: str) -> Cell:
+async def cell_of(house: House, generation_id: str, prompt: str, held_for: float = HELD_FOR) -> Cell:
     """The cell of a generation once it has ended, or has been held for a while."""
     deadline, held_since = time.monotonic() + PATIENCE, None
     while True:
@@ -105,7 +106,7 @@ async def cell_of(house: House, generation_id: str, prompt: str) -> Cell:
         now = time.monotonic()
         held_since = (held_since or now) if seen["stage"] == "held" else None
         settled = seen["status"] in {"completed", "failed", "cancelled"}
-        if settled or now > deadline or (held_since is not None and now - held_since > HELD_FOR):
+        if settled or now > deadline or (held_since is not None and now - held_since > held_for):
             break
         await asyncio.sleep(0.05)
     end = seen["status"] if settled else ("held" if held_since is not None else None)
@@ -143,7 +144,7 @@ async def unreached(folder: Path, names: tuple[str, ...], address: str) -> Row:
 async def killed(folder: Path, names: tuple[str, ...]) -> Matrix:
     """A worker that is killed with -9 at each boundary of the paid call, and another that carries on."""
     cells: Matrix = {fault: {} for fault in KILLS}
-    async with open_zygotes(3) as pool:
+    async with open_zygotes(5) as pool:
 
         async def one(fault: str, name: str, number: int) -> None:
             cells[fault][name] = await _killed(pool, folder / str(number), name, KILLS[fault])
@@ -182,7 +183,7 @@ async def _killed(pool: asyncio.Queue[Zygote], folder: Path, name: str, boundary
             first = await zygote.run(**order, kill=boundary)
             assert first["killed"], f"{name}: nothing passes {boundary!r}"
             await zygote.run(**order)
-            return await cell_of(house, asked["id"], prompt)
+            return await cell_of(house, asked["id"], prompt, held_for=0.0)
     finally:
         pool.put_nowait(zygote)
 
