@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 from pipeline.db import Database, DatabaseError, Row, Tx
@@ -19,6 +20,13 @@ from providers.base import Provider
 SAMPLES = 200
 ENOUGH = 5
 """Fewer generations than this are no history: the catalogue is believed instead."""
+NEWEST = 50
+SOON = 10
+"""Percent of the newest that were done by `soon`."""
+MOST_TIMES = 4.0
+"""History is believed up to so many times what the catalogue says: a night of ours is not the provider's slowness."""
+ADOPTED_MS = 120_000
+"""Work that was known so long after the call for it was found again: nobody saw when it began."""
 REFRESH_SECONDS = 60.0
 MOST_KEYS = 2000
 FORGET_SECONDS = 3600.0
@@ -30,6 +38,8 @@ TWICE = 2.0
 _TAKEN = """
 SELECT generated_at - accepted_at AS ms FROM generation
 WHERE provider = :provider AND {model} AND {duration} AND generated_at IS NOT NULL
+AND redriven_at IS NULL AND NOT EXISTS (SELECT 1 FROM submission s WHERE s.generation_id = generation.id
+  AND s.outcome = 'succeeded' AND generation.accepted_at - s.intended_at > :adopted)
 ORDER BY provider DESC, model DESC, duration DESC, generated_at DESC LIMIT :limit
 """
 """The order names the whole index: PostgreSQL does not see that a column which is NULL is the same in all rows."""
@@ -46,12 +56,17 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """Seconds from the acceptance to the finished video: half are done after `p50`, nine of ten after `p90`."""
+    """Seconds from the acceptance to the finished video: half are done after `p50`, nine of ten after `p90`.
+
+    `soon` is when one of ten of the newest was done, for the first look: it falls within a few generations where looks
+    came too late, whatever was learned before. 0 where history says nothing.
+    """
 
     p50: float
     p90: float
     samples: int
     basis: Literal["history", "catalogue"]
+    soon: float = 0.0
 
 
 @dataclass(slots=True)
@@ -67,12 +82,17 @@ def key_of(generation: Row) -> Key:
     return Key(generation["provider"], generation["model"], generation["duration"])
 
 
-def learn(milliseconds: Sequence[int]) -> Expected | None:
-    """What durations tell, by nearest rank; None where they are too few. Pure."""
+def learn(milliseconds: Sequence[int], usual: float | None = None) -> Expected | None:
+    """What durations, the newest first, tell by nearest rank; None where they are too few. Pure.
+
+    `usual` is what the catalogue says, in seconds: nothing is believed beyond MOST_TIMES of it.
+    """
     if len(milliseconds) < ENOUGH:
         return None
-    seconds = sorted(each / 1000 for each in milliseconds)
-    return Expected(_rank(seconds, 50), _rank(seconds, 90), len(seconds), "history")
+    most = inf if usual is None else usual * MOST_TIMES
+    found = [min(each / 1000, most) for each in milliseconds]
+    seconds, newest = sorted(found), sorted(found[:NEWEST])
+    return Expected(_rank(seconds, 50), _rank(seconds, 90), len(seconds), "history", _rank(newest, SOON))
 
 
 def _rank(ordered: Sequence[float], percent: int) -> float:
@@ -80,12 +100,16 @@ def _rank(ordered: Sequence[float], percent: int) -> float:
 
 
 def taken(tx: Tx, key: Key) -> list[int]:
-    """Milliseconds that the newest finished ones took, the newest first, up to SAMPLES. By index."""
+    """Milliseconds that the newest finished ones took, the newest first, up to SAMPLES. By index.
+
+    Left out are those whose work was found again, and redriven ones: how long they took is not the provider's doing.
+    """
     statement = _TAKEN.format(
         model="model IS NULL" if key.model is None else "model = :model",
         duration="duration IS NULL" if key.duration is None else "duration = :duration",
     )
     values = {"provider": key.provider, "model": key.model, "duration": key.duration, "limit": SAMPLES}
+    values["adopted"] = ADOPTED_MS
     rows = tx.all(statement, {name: value for name, value in values.items() if value is not None})
     return [row["ms"] for row in rows if row["ms"] is not None and row["ms"] >= 0]
 
@@ -123,17 +147,17 @@ class Durations:
         learned = self.learned(key)
         if learned is not None:
             return learned
-        usual = self._usual(key)
+        usual = self._usual(key) or UNKNOWN_SECONDS
         entry = self._entries.get(key)
         return Expected(usual, usual * TWICE, entry.samples if entry else 0, "catalogue")
 
-    def _usual(self, key: Key) -> float:
+    def _usual(self, key: Key) -> float | None:
         provider = self._providers.get(key.provider)
         if provider is None:
-            return UNKNOWN_SECONDS
+            return None
         catalogue = provider.capabilities.catalogue
         model = catalogue.models.get(key.model or catalogue.default_model)
-        return model.typical_seconds if model else UNKNOWN_SECONDS
+        return model.typical_seconds if model else None
 
     def of(self, generation: Row) -> tuple[float, float]:
         """The p50 and p90 of a generation, in seconds."""
@@ -185,7 +209,7 @@ class Durations:
         found = await self._db.read(lambda tx: taken(tx, key))
         entry = self._entries.get(key)
         if entry is not None:
-            entry.learned, entry.samples, entry.read_at = learn(found), len(found), self._monotonic()
+            entry.learned, entry.samples, entry.read_at = learn(found, self._usual(key)), len(found), self._monotonic()
 
 
 def _is_due(entry: _Entry, now: float) -> bool:

@@ -91,7 +91,8 @@ def pace_for(parts: Parts, generation: Row) -> Pace:
     """How often this generation is looked at, by what is known of such ones."""
     learned = parts.durations.learned(key_of(generation))
     catalogue = parts.providers[generation["provider"]].capabilities.catalogue
-    return pace_of(catalogue, generation["model"], None if learned is None else learned.p50)
+    known = () if learned is None else (learned.p50, learned.soon)
+    return pace_of(catalogue, generation["model"], *known)
 
 
 def fault_of(

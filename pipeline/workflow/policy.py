@@ -9,22 +9,32 @@ from providers.base import Catalogue, Model
 
 NO_BOUND = 1_000_000
 USUAL_SECONDS = 60.0
+MOST_SAID = 1.5
+"""The first look does not wait for more than so many times what the catalogue says."""
+FIRST_LOOK = 0.8
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How a generation is looked at, in seconds: the provider's minimum between polls, and how long it usually
-    takes."""
+    """How a generation is looked at, in seconds: the provider's minimum between polls, how long it usually takes, and
+    when it may be ready for the first look."""
 
     poll_seconds: float
     typical_seconds: float
+    soon_seconds: float
 
 
-def pace_of(catalogue: Catalogue, model: str | None, learned: float | None = None) -> Pace:
-    """The pace of a model: as our own history tells, else as its catalogue does."""
+def pace_of(catalogue: Catalogue, model: str | None, learned: float | None = None, soon: float | None = None) -> Pace:
+    """The pace of a model: as our own history tells (what is usual, and what the quickest take), else as its catalogue
+    does.
+
+    What we have seen is never quicker than our looks were. So a late first look must not make the next one late: it
+    goes by the quickest, which fall with every look that came too late, and by the catalogue in any case.
+    """
     known: Model | None = catalogue.models.get(model or catalogue.default_model)
-    typical = known.typical_seconds if known else USUAL_SECONDS
-    return Pace(catalogue.poll_seconds, typical if learned is None else learned)
+    said = known.typical_seconds if known else USUAL_SECONDS
+    typical = said if learned is None else learned
+    return Pace(catalogue.poll_seconds, typical, min(typical if soon is None else soon, said * MOST_SAID))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +88,8 @@ class Policies:
         return now_ms + int(self.keep_videos * 1000) if self.keep_videos else None
 
     def first_poll(self, pace: Pace) -> float:
-        """Most of the usual duration passes before the first look."""
-        return max(pace.poll_seconds, min(pace.typical_seconds * 0.8, self.generation_timeout / 2))
+        """Most of the time that the quickest take passes before the first look."""
+        return max(pace.poll_seconds, min(pace.soon_seconds * FIRST_LOOK, self.generation_timeout / 2))
 
     def next_poll(self, pace: Pace, *, elapsed: float, asked: float | None, jitter: float) -> float:
         """The longer it runs, the rarer the looks; never below the provider's minimum or, until the deadline, what it

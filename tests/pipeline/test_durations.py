@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.db import Database, DatabaseUnavailable, Row, Tx
 from pipeline.durations import ENOUGH, MOST_KEYS, REFRESH_SECONDS, SAMPLES, Durations, Key, key_of, learn, taken
+from pipeline.workflow.policy import Policies, pace_of
 from providers.base import Capabilities
 from providers.catalogue import load_catalogue
 from tests.house import eventually
@@ -99,6 +100,74 @@ def test_ranks(seconds, p50, p90):
 
 def test_a_few_are_no_history():
     assert learn([1000] * (ENOUGH - 1)) is None
+
+
+def test_a_night_of_ours_is_believed_up_to_a_bound():
+    found = learn([8 * 3600 * 1000] * ENOUGH, usual=120.0)
+    assert found is not None
+    assert (found.p50, found.p90, found.soon) == (480, 480, 480)
+
+
+@pytest.mark.parametrize("night", [ENOUGH, SAMPLES])
+@pytest.mark.parametrize(("true", "most"), [(60.0, 40), (300.0, 40), (5.0, 90)])
+def test_looks_that_came_too_late_do_not_make_the_next_ones_late(night, true, most):
+    """What we measure is when we looked: one night of ours must not hold itself up by that."""
+    catalogue = load_catalogue("runway")
+    usual = catalogue.models[catalogue.default_model].typical_seconds
+    policies = Policies(
+        submit_attempts=3,
+        store_attempts=3,
+        retry_base=2,
+        retry_max=60,
+        poll_interval=10,
+        poll_interval_max=60,
+        generation_timeout=1200,
+        queue_timeout=86400,
+        submit_timeout=60,
+        late_answer=30,
+        on_unknown="fail",
+        max_submissions=3,
+        lane_pause=60,
+    )
+    seen, late = [8 * 3600 * 1000] * night, []
+    while len(late) < most + 100:
+        known = learn(seen[:SAMPLES], usual)
+        assert known is not None
+        pace = pace_of(catalogue, None, known.p50, known.soon)
+        look = policies.first_poll(pace)
+        assert look <= 0.8 * 1.5 * usual
+        late.append(max(0.0, look - max(true, catalogue.poll_seconds)))
+        while look < true:
+            look += policies.next_poll(pace, elapsed=look, asked=None, jitter=0.5)
+        seen.insert(0, int(look * 1000))
+    assert max(late[most:]) == 0
+
+
+async def test_what_was_found_again_or_redriven_tells_nothing_of_the_provider(db):
+    def write(tx: Tx) -> None:
+        for number in (1, 2, 3):
+            finish(tx, number, number, at=1_000_000)
+            tx.insert(
+                "submission",
+                {
+                    "id": f"sub_{number}",
+                    "generation_id": f"gen_{number:032x}",
+                    "tenant_id": "default",
+                    "run": 1,
+                    "provider": "mock",
+                    "token": f"sub_{number}",
+                    "outcome": "succeeded",
+                    "operation_id": f"op_{number}",
+                    "carries": "",
+                    "billed": "yes",
+                    "estimate_micros": 1,
+                    "intended_at": 1_000_000 - (600_000 if number == 1 else 1000),
+                },
+            )
+        tx.run("UPDATE generation SET redriven_at = 1 WHERE id LIKE '%2'")
+
+    await db.write(write)
+    assert await db.read(lambda tx: taken(tx, KEY)) == [3000]
 
 
 async def test_the_newest_count_and_no_others(db):
