@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 import socket
@@ -21,14 +22,24 @@ from pipeline.config import LOOPBACK_HOSTS, Settings, SettingsError
 from pipeline.db import Database, DatabaseError
 from pipeline.durations import Durations
 from pipeline.ids import new_id
-from pipeline.keys import Signer
+from pipeline.keys import Box, Signer
 from pipeline.lifecycle import JobKind, RetryPolicy, Step
 from pipeline.links import Links
 from pipeline.maintenance import Keep, Maintenance
 from pipeline.models import DEFAULT_TENANT
 from pipeline.notices import notices
-from pipeline.outbound import Outbound
-from pipeline.outbox import Breaker, Outbox, set_default_endpoint, set_operator_endpoint
+from pipeline.outbound import Outbound, guard_of
+from pipeline.outbox import (
+    SEALING,
+    Breaker,
+    Outbox,
+    Recoveries,
+    Signatory,
+    Tester,
+    seal_anew,
+    set_default_endpoint,
+    set_operator_endpoint,
+)
 from pipeline.roster import MOCK, Providers, make_bounds, make_extra_allowed, make_fallback, make_providers
 from pipeline.safety import Secrets, check_webhook_url, plain, prepare_schema, resolve_secrets
 from pipeline.spending import Purse, purse_of
@@ -42,7 +53,7 @@ from pipeline.wake import Doorbell
 from pipeline.worker import Identity, Limits, Worker
 from pipeline.workflow import Parts, Policies, Workflow
 from providers.wire import Clients
-from webhooks.events import EventType, validate_types
+from webhooks.events import EventType, validate_filter
 
 LEASES_OF_GRACE = 1.5
 PAUSE_GROWS = 60
@@ -65,6 +76,7 @@ class Plant:
     durations: Durations
     purse: Purse
     outbox: Outbox
+    signatory: Signatory
     links: Links
     callbacks: Signer
     doorbell: Doorbell
@@ -78,7 +90,7 @@ async def open_plant(settings: Settings) -> AsyncIterator[Plant]:
     """Everything that a process needs, and its orderly end. Raises SettingsError, DatabaseError or SchemaBehind."""
     secrets = resolve_secrets(settings)
     try:
-        validate_types(settings.webhook_events)
+        validate_filter(settings.webhook_events)
     except ValueError as error:
         raise SettingsError(f"WEBHOOK_EVENTS: {error}") from None
     check_webhook_url(settings)
@@ -107,6 +119,7 @@ def _build(settings: Settings, secrets: Secrets, stack: AsyncExitStack) -> Plant
     durations = Durations(db, providers.ready)
     links = make_links(settings, secrets, clock, durations)
     tracing = Tracing(os.urandom if settings.otlp_endpoint else None)
+    signatory = Signatory(Box(secrets.signing, SEALING), secrets.webhook)
     identity = Identity(new_id("wrk", clock.now_ms()), socket.gethostname(), os.getpid(), __version__)
     return Plant(
         settings=settings,
@@ -119,7 +132,8 @@ def _build(settings: Settings, secrets: Secrets, stack: AsyncExitStack) -> Plant
         providers=providers,
         durations=durations,
         purse=purse_of(settings, providers.catalogues),
-        outbox=make_outbox(settings, links, secrets, outbound, clock, tracing),
+        outbox=make_outbox(settings, links, signatory, outbound, clock, tracing),
+        signatory=signatory,
         links=links,
         callbacks=Signer(secrets.signing, "callback"),
         doorbell=Doorbell(settings.data_dir / "wake", identity.id, db.change_probe()),
@@ -143,8 +157,20 @@ async def _start(plant: Plant, stack: AsyncExitStack) -> None:
         )
     )
     await plant.db.write(lambda tx: set_operator_endpoint(tx, url=settings.operator_webhook_url))
+    await _seal_anew(plant)
     stack.callback(asyncio.create_task(_keep_time(plant.db, plant.clock)).cancel)
     stack.callback(asyncio.create_task(plant.durations.keep()).cancel)
+
+
+async def _seal_anew(plant: Plant) -> None:
+    """After a rotation of SECRET_KEY what the old one had sealed is sealed by the new one."""
+    lost = await plant.db.write(lambda tx: seal_anew(tx, plant.signatory.box))
+    if lost:
+        notice = (
+            f"{lost} secrets or headers of webhook endpoints were sealed with a SECRET_KEY that is not set any more:"
+            " bring it back behind the new one, or rotate them (`dailies endpoints rotate`)"
+        )
+        emit("service.notice", level=logging.WARNING, notice=notice)
 
 
 def make_links(settings: Settings, secrets: Secrets, clock: Clock, durations: Durations) -> Links:
@@ -160,12 +186,12 @@ def make_links(settings: Settings, secrets: Secrets, clock: Clock, durations: Du
 
 
 def make_outbox(
-    settings: Settings, links: Links, secrets: Secrets, outbound: Outbound, clock: Clock, tracing: Tracing
+    settings: Settings, links: Links, signatory: Signatory, outbound: Outbound, clock: Clock, tracing: Tracing
 ) -> Outbox:
     """Where events are recorded and sent from."""
     return Outbox(
         links=links,
-        secrets=secrets.webhook,
+        signatory=signatory,
         client=outbound.webhooks,
         policy=RetryPolicy(len(settings.webhook_schedule), schedule=settings.webhook_schedule),
         timeout=settings.webhook_timeout,
@@ -233,6 +259,9 @@ def make_api(plant: Plant) -> Starlette:
             fallback=make_fallback(settings),
             extra_allowed=make_extra_allowed(settings),
             durations=plant.durations,
+            check_url=guard_of(settings).check_url,
+            signatory=plant.signatory,
+            tester=Tester(plant.signatory, plant.links, plant.outbound.webhooks, settings.webhook_timeout, plant.clock),
             webhook_hosts=frozenset(host.lower() for host in settings.webhook_hosts),
             events=frozenset(EventType),
             max_body_bytes=settings.max_body_bytes,
@@ -315,6 +344,7 @@ def make_worker(plant: Plant) -> Worker:
             Step.STORE: settings.slots_store,
             Step.LATE: settings.slots_store,
             Step.DELIVER: settings.slots_deliver,
+            Step.RECOVER: 1,
         },
         per_lane={Step.DELIVER: IN_FLIGHT},
         bounds=make_bounds(settings),
@@ -324,7 +354,11 @@ def make_worker(plant: Plant) -> Worker:
         drain_timeout=settings.drain_timeout,
     )
     maintenance = make_maintenance(plant)
-    handlers: dict[JobKind, Handler] = {JobKind.GENERATION: make_workflow(plant), JobKind.DELIVERY: plant.outbox}
+    handlers: dict[JobKind, Handler] = {
+        JobKind.GENERATION: make_workflow(plant),
+        JobKind.DELIVERY: plant.outbox,
+        JobKind.RECOVERY: Recoveries(),
+    }
     return Worker(
         plant.db, plant.doorbell, handlers, limits, plant.identity, plant.clock, maintain=maintenance.run_if_due
     )

@@ -23,7 +23,7 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
     ),
     "maintenance.done": (
         *("videos", "inputs", "generations", "ledger", "jobs", "events", "timeline", "callbacks"),
-        *("workers", "spool_files", "uploads"),
+        *("workers", "webhook_secrets", "webhook_endpoints", "spool_files", "uploads"),
     ),
     "turn.done": ("generation", "delivery", "download_ms", "verify_ms", "upload_ms", "bytes"),
 }

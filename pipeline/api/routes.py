@@ -24,6 +24,8 @@ from pipeline.api import (
     dead,
     delete,
     deliveries,
+    endpoint_acts,
+    endpoints,
     estimate,
     events,
     held,
@@ -41,6 +43,7 @@ from pipeline.api import (
 )
 from pipeline.api.auth import needs_key
 from pipeline.api.cors import cors
+from pipeline.api.endpoint_parts import PATH as ENDPOINTS
 from pipeline.api.gate import PROBES, refusal
 from pipeline.api.problems import Problem
 from pipeline.api.ratelimit import Limit
@@ -63,6 +66,17 @@ async def _generations(request: Request) -> Response:
 async def _generation(request: Request) -> Response:
     """The same for one."""
     return await (delete.delete(request) if request.method == "DELETE" else read.one(request))
+
+
+async def _endpoints(request: Request) -> Response:
+    """The same for webhook endpoints."""
+    return await (endpoints.create(request) if request.method == "POST" else endpoints.many(request))
+
+
+async def _endpoint(request: Request) -> Response:
+    """And for one of them."""
+    acts = {"PATCH": endpoints.update, "DELETE": endpoints.delete}
+    return await acts.get(request.method, endpoints.one)(request)
 
 
 def create_api(service: Service, lifespan: Lifespan | None = None) -> Starlette:
@@ -90,6 +104,12 @@ def create_api(service: Service, lifespan: Lifespan | None = None) -> Starlette:
             Route(deliveries.PATH, deliveries.many),
             Route(f"{deliveries.PATH}/{{id}}", deliveries.one),
             Route(f"{deliveries.PATH}/{{id}}/redeliver", deliveries.redeliver, methods=["POST"]),
+            Route(ENDPOINTS, _endpoints, methods=["GET", "POST"]),
+            Route(f"{ENDPOINTS}/{{id}}", _endpoint, methods=["GET", "PATCH", "DELETE"]),
+            Route(f"{ENDPOINTS}/{{id}}/rotate-secret", endpoint_acts.rotate, methods=["POST"]),
+            Route(f"{ENDPOINTS}/{{id}}/test", endpoint_acts.test, methods=["POST"]),
+            Route(f"{ENDPOINTS}/{{id}}/enable", endpoint_acts.enable, methods=["POST"]),
+            Route(f"{ENDPOINTS}/{{id}}/disable", endpoint_acts.disable, methods=["POST"]),
             Route("/callbacks/{provider}/{token}", callbacks.callback, methods=["POST"]),
             Route("/problems/{code}", problems.explain),
             Route("/openapi.json", reference.openapi),

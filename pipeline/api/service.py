@@ -18,6 +18,8 @@ from pipeline.durations import Durations
 from pipeline.keys import Signer
 from pipeline.links import Links
 from pipeline.outbox import Outbox
+from pipeline.outbox.signatory import Signatory
+from pipeline.outbox.testing import Tester
 from pipeline.spending import Purse
 from pipeline.storage import Storage
 from pipeline.traces import Tracing
@@ -47,6 +49,9 @@ class Service:
         fallback: (provider, model) of those that are asked next, where a request names neither provider nor model.
         extra_allowed: by provider, names that `extra` may have although they may change what is paid.
         webhook_hosts: hosts that a request may name in `webhook.url`.
+        check_url: refuses a URL to which no webhook could be sent; raises BadUrl or BlockedAddress.
+        signatory: opens and seals the secrets of endpoints.
+        tester: sends tests to endpoints.
         wake: tells the workers that there is work.
         large_bodies: a place for each large request at once, since each is held in memory several times.
         tracing: the place of a request in its caller's trace.
@@ -67,6 +72,9 @@ class Service:
     api_keys: Sequence[str]
     default_provider: str
     webhook_hosts: frozenset[str]
+    check_url: Callable[[str], None]
+    signatory: Signatory
+    tester: Tester
     events: frozenset[str]
     max_body_bytes: int
     max_image_bytes: int

@@ -32,8 +32,9 @@ class Round:
 
     Attributes:
         counts: how many of each kind: `videos`, `inputs`, `generations`, `ledger`, `jobs`, `events`, `timeline`,
-            `callbacks` (rows or files that were kept for their time), `workers` (that are long gone), `spool_files`,
-            `uploads` (that nobody finishes). The last three are not counted in a dry run.
+            `callbacks` (rows or files that were kept for their time), `workers` (that are long gone),
+            `webhook_secrets` (that have ended), `webhook_endpoints` (that were deleted), `spool_files`, `uploads` (that
+            nobody finishes). From `workers` on nothing is counted in a dry run.
         problems: what could not be done, in words.
         unfinished: there was more than one round takes; the next comes soon.
     """

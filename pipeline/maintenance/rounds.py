@@ -13,7 +13,7 @@ from pipeline.maintenance.keep import Keep, Round, Sleep
 from pipeline.maintenance.orphans import Orphans, Sweep
 from pipeline.maintenance.rows import prune_rows
 from pipeline.names import is_ours
-from pipeline.outbox import Outbox
+from pipeline.outbox import Outbox, forget_deleted, forget_expired
 from pipeline.spool import Spool
 from pipeline.storage import Storage, StorageError
 from pipeline.telemetry import emit
@@ -84,6 +84,8 @@ class Maintenance:
 
     async def _tidy(self, done: Round) -> None:
         done.add("workers", await self._db.write(_forget_workers))
+        done.add("webhook_secrets", await self._db.write(forget_expired))
+        done.add("webhook_endpoints", await self._db.write(forget_deleted))
         done.add("spool_files", self._spool.sweep())
         try:
             done.add("uploads", await self._storage.abort_unfinished(UPLOAD_SECONDS, is_ours))

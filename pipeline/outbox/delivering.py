@@ -12,6 +12,7 @@ import httpx
 from pipeline import queue
 from pipeline.clock import Clock
 from pipeline.db import Row, Tx
+from pipeline.keys import CannotOpen
 from pipeline.lifecycle import (
     Cancel,
     Complete,
@@ -23,18 +24,21 @@ from pipeline.lifecycle import (
     Fault,
     NotYet,
     Outcome,
+    Retry,
     RetryPolicy,
     Snooze,
     Step,
+    Stopped,
     decide,
 )
 from pipeline.links import Links
 from pipeline.outbound import Exchange
-from pipeline.outbox import order
+from pipeline.outbox import order, secrets
 from pipeline.outbox.attempts import AttemptOf, insert_attempt, proxy_wait
 from pipeline.outbox.ended import forget_told
-from pipeline.outbox.endpoints import UNSET
+from pipeline.outbox.endpoints import OWN, UNSET
 from pipeline.outbox.recording import Recorder
+from pipeline.outbox.signatory import Signatory
 from pipeline.outbox.standing import Breaker, Standing
 from pipeline.queue import Claim, LeaseLost
 from pipeline.traces import Tracing
@@ -42,6 +46,7 @@ from pipeline.turn import Report, Turn
 from webhooks.sender import Delivered, Gone, SendResult, build_headers, judge, send
 
 DISABLED = "endpoint_disabled"
+SEALED_AWAY = "endpoint_sealed_away"
 UNSET_SECONDS = 600.0
 """How often a delivery looks whether WEBHOOK_URL is set again."""
 
@@ -55,6 +60,8 @@ class _Subject:
     endpoint: Row | None
     waits: float = 0.0
     """Seconds for which it waits for an earlier event, at most."""
+    secrets: Sequence[Row] = ()
+    """The endpoint's own secrets that are live, sealed."""
 
     @property
     def url(self) -> str:
@@ -71,7 +78,7 @@ class Outbox(Recorder):
 
     Args:
         links: how generations are shown in bodies.
-        secrets: the live signing secrets of WEBHOOK_SECRET, all of which sign.
+        signatory: signs.
         client: guarded, for addresses that somebody else chose.
         policy: when a failed delivery is tried again.
         timeout: seconds for one attempt as a whole.
@@ -84,7 +91,7 @@ class Outbox(Recorder):
         self,
         *,
         links: Links,
-        secrets: Sequence[str],
+        signatory: Signatory,
         client: httpx.AsyncClient,
         policy: RetryPolicy,
         timeout: float,
@@ -95,7 +102,7 @@ class Outbox(Recorder):
         breaker: Breaker | None = None,
     ) -> None:
         super().__init__(links=links, policy=policy, random=random)
-        self._secrets = list(secrets)
+        self._signatory = signatory
         self._client = client
         self._timeout = timeout
         self._clock = clock
@@ -113,27 +120,22 @@ class Outbox(Recorder):
                 endpoint = tx.one("SELECT * FROM webhook_endpoint WHERE id = :id", {"id": delivery["endpoint_id"]})
                 ordered = endpoint is not None and endpoint["ordered"]
                 waits = order.wait(tx, delivery, event, first=self.first) if ordered else 0.0
-                subjects[claim.id] = _Subject(delivery, event, endpoint, waits)
+                own = secrets.live(tx, [endpoint["id"]]) if endpoint and endpoint["secret_ref"] == OWN else ()
+                subjects[claim.id] = _Subject(delivery, event, endpoint, waits, own)
         return subjects
 
     async def run(self, turn: Turn) -> Report:
         """One attempt: sign afresh, send the frozen bytes, judge the answer."""
         subject: _Subject = turn.subject
-        if subject.endpoint is not None and subject.endpoint["disabled_at"] is not None:
-            if subject.endpoint["disabled_reason"] == UNSET:
-                return Report(NotYet(UNSET_SECONDS))
-            fault = Fault(DISABLED, subject.endpoint["disabled_reason"] or "the endpoint is switched off")
-            return Report(Failed(fault))
-        if subject.waits:
-            return Report(NotYet(subject.waits))
+        unsent = _unsent(subject)
+        if unsent is not None:
+            return Report(unsent)
         body = subject.event["body"].encode()
-        headers = build_headers(
-            self._secrets,
-            event_id=subject.event["id"],
-            timestamp=int(self._clock.now()),
-            body=body,
-            attempt=subject.delivery["attempts"] + 1,
-        )
+        try:
+            headers = self._headers(subject, body)
+        except CannotOpen as error:
+            said = f"the endpoint's secret or headers cannot be opened: {error}. Bring back the SECRET_KEY that was set"
+            return Report(Failed(Fault(SEALED_AWAY, f"{said}, or rotate its secret"), retryable=True))
         parent = subject.event["traceparent"]
         trace = self._tracing.child(parent)
         if trace is not None:
@@ -164,6 +166,17 @@ class Outbox(Recorder):
             },
         )
 
+    def _headers(self, subject: _Subject, body: bytes) -> dict[str, str]:
+        """Every header, freshly signed; the endpoint's own cannot take the place of ours. Raises CannotOpen."""
+        signed = build_headers(
+            self._signatory.secrets(subject.endpoint, subject.secrets),
+            event_id=subject.event["id"],
+            timestamp=int(self._clock.now()),
+            body=body,
+            attempt=subject.delivery["attempts"] + 1,
+        )
+        return {**self._signatory.headers(subject.endpoint), **signed}
+
     def record_turn(self, tx: Tx, turn: Turn, report: Report) -> Decision | None:
         """Write the attempt and what follows from it. None if the lease was lost."""
         try:
@@ -189,7 +202,7 @@ class Outbox(Recorder):
         values: dict[str, object] = {"state": _STATE.get(type(decision), "pending"), "next_at": None}
         if isinstance(result, SendResult):
             values |= self._charge(tx, turn, result, decision)
-        elif isinstance(decision, DeadLetter):
+        elif isinstance(decision, DeadLetter | Retry):
             values |= {"last_error": decision.fault.message, "error_code": decision.fault.code}
         if values["state"] == "pending":
             values["next_at"] = tx.value("SELECT scheduled_for FROM job WHERE id = :id", {"id": turn.claim.id})
@@ -232,6 +245,18 @@ class Outbox(Recorder):
                 self._standing.disable(tx, lane, endpoint, result.detail)
             case _:
                 self._standing.failed(tx, lane, endpoint, result)
+
+
+def _unsent(subject: _Subject) -> Outcome | None:
+    """Why nothing is sent now, if that is so."""
+    endpoint = subject.endpoint
+    if endpoint is not None and endpoint["deleted_at"] is not None:
+        return Stopped()
+    if endpoint is not None and endpoint["disabled_at"] is not None:
+        if endpoint["disabled_reason"] == UNSET:
+            return NotYet(UNSET_SECONDS)
+        return Failed(Fault(DISABLED, endpoint["disabled_reason"] or "the endpoint is switched off"))
+    return NotYet(subject.waits) if subject.waits else None
 
 
 _STATE: dict[type, str] = {Complete: "delivered", DeadLetter: "dead", Cancel: "cancelled"}

@@ -7,12 +7,22 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from pipeline.db import Row, Tx
-from webhooks.events import DEFAULT
+from webhooks.events import DEFAULT, is_wanted
 
 DEFAULT_ENDPOINT = "ep_default"
 PER_REQUEST = "request"
-FROM_SETTINGS = "settings"
+FROM_SETTINGS, OWN = "settings", "own"
+"""Where an endpoint's secrets are: WEBHOOK_SECRET, or `webhook_secret`."""
+BY_HAND = "switched off by hand"
+"""How the reason begins of what a person has switched off: no start and no redelivery opens that."""
 UNSET = "WEBHOOK_URL is not set"
+SETTINGS = {
+    (DEFAULT_ENDPOINT, "url"): "WEBHOOK_URL",
+    (DEFAULT_ENDPOINT, "events"): "WEBHOOK_EVENTS",
+    ("ep_operator", "url"): "OPERATOR_WEBHOOK_URL",
+    ("ep_operator", "events"): "OPERATOR_WEBHOOK_URL",
+}
+"""What of an endpoint a setting decides, and which."""
 
 
 def places(tx: Tx, generation: Row, event_type: str) -> list[Row]:
@@ -22,17 +32,25 @@ def places(tx: Tx, generation: Row, event_type: str) -> list[Row]:
     they end dead at once, listed, and can be sent again.
     """
     endpoints = tx.all(
-        "SELECT * FROM webhook_endpoint WHERE (disabled_at IS NULL OR disabled_reason <> :unset)"
+        "SELECT * FROM webhook_endpoint WHERE deleted_at IS NULL AND (disabled_at IS NULL OR disabled_reason <> :unset)"
         " AND (tenant_id = :tenant OR (id = :default AND NOT EXISTS"
-        " (SELECT 1 FROM webhook_endpoint own WHERE own.tenant_id = :tenant)))",
+        " (SELECT 1 FROM webhook_endpoint own WHERE own.tenant_id = :tenant AND own.deleted_at IS NULL)))",
         {"tenant": generation["tenant_id"], "unset": UNSET, "default": DEFAULT_ENDPOINT},
     )
-    wanted = [row for row in endpoints if event_type in json.loads(row["events"])]
+    wanted = [row for row in endpoints if is_wanted(event_type, json.loads(row["events"]))]
     if generation["webhook_url"]:
         own = json.loads(generation["webhook_events"]) if generation["webhook_events"] else DEFAULT
-        if event_type in own:
+        if is_wanted(event_type, own):
             wanted.append({"id": PER_REQUEST, "url": generation["webhook_url"], "secret_ref": FROM_SETTINGS})
     return wanted
+
+
+def setting_of(endpoint: Row, member: str) -> str | None:
+    """The setting that decides a member (`url`, `events`, `secret`) of an endpoint; None where nobody but its owner
+    does."""
+    if member == "secret":
+        return "WEBHOOK_SECRET" if endpoint["secret_ref"] == FROM_SETTINGS else None
+    return SETTINGS.get((endpoint["id"], member))
 
 
 def lane_of(place: Row) -> str:
@@ -43,19 +61,20 @@ def lane_of(place: Row) -> str:
 
 
 def enable(tx: Tx, endpoint_id: str, tenant: str | None) -> None:
-    """Open an endpoint that a 410 had switched off. `tenant` must own it, unless it is None: the operator's word."""
+    """Open an endpoint that a 410 had switched off, no person. `tenant` must own it, unless it is None: the operator's
+    word."""
     owned, values = ("", {}) if tenant is None else (" AND tenant_id = :tenant", {"tenant": tenant})
     tx.run(
         "UPDATE webhook_endpoint SET disabled_at = NULL, disabled_reason = NULL WHERE id = :id"
-        f" AND disabled_reason <> :unset{owned}",
-        {"id": endpoint_id, "unset": UNSET} | values,
+        f" AND disabled_reason <> :unset AND disabled_reason NOT LIKE :by_hand{owned}",
+        {"id": endpoint_id, "unset": UNSET, "by_hand": f"{BY_HAND}%"} | values,
     )
 
 
 def set_default_endpoint(tx: Tx, *, url: str | None, events: Sequence[str], tenant: str) -> None:
     """Make WEBHOOK_URL the tenant's default endpoint, or switch that off when it is unset.
 
-    Called at every start, which therefore opens an endpoint that a 410 had switched off.
+    Called at every start, which therefore opens an endpoint that a 410 had switched off, but none that a person had.
     """
     if url is None:
         tx.run(
@@ -67,8 +86,12 @@ def set_default_endpoint(tx: Tx, *, url: str | None, events: Sequence[str], tena
         "INSERT INTO webhook_endpoint (id, tenant_id, url, events, secret_ref, created_at)"
         " VALUES (:id, :tenant, :url, :events, :secret_ref, :now)"
         " ON CONFLICT (id) DO UPDATE SET events = excluded.events, url = excluded.url,"
-        " disabled_at = NULL, disabled_reason = NULL",
+        " disabled_at = CASE WHEN webhook_endpoint.disabled_reason LIKE :by_hand"
+        " THEN webhook_endpoint.disabled_at END,"
+        " disabled_reason = CASE WHEN webhook_endpoint.disabled_reason LIKE :by_hand"
+        " THEN webhook_endpoint.disabled_reason END",
         {
+            "by_hand": f"{BY_HAND}%",
             "id": DEFAULT_ENDPOINT,
             "tenant": tenant,
             "url": url,

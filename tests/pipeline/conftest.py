@@ -8,8 +8,9 @@ import pytest
 
 from pipeline.clock import Clock
 from pipeline.db import Database
+from pipeline.keys import Box
 from pipeline.links import Links
-from pipeline.outbox import Outbox
+from pipeline.outbox import Outbox, Signatory
 from pipeline.storage import LocalStorage
 from tests.pipeline.engines import Place, PostgresServer, SqlitePlaces, Time, start_postgres
 from tests.pipeline.yard import Yard
@@ -67,7 +68,7 @@ async def yard(db: Database, place: Place, time: Time, tmp_path: Path) -> AsyncI
     clock.sync(await db.read(lambda tx: tx.now))
     outbox = Outbox(
         links=Links("https://x.example", None, ["secret"], 100),
-        secrets=[],
+        signatory=Signatory(Box(["secret"], "webhook"), []),
         client=None,  # type: ignore[arg-type] # nothing is sent here
         policy=None,  # type: ignore[arg-type]
         timeout=1,

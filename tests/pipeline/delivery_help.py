@@ -11,9 +11,10 @@ from pipeline import admission, queue
 from pipeline.clock import Clock
 from pipeline.db import Database, Row, Tx
 from pipeline.ids import new_id
+from pipeline.keys import Box
 from pipeline.lifecycle import Decision, Done, Failed, Fault, NotYet, RetryPolicy, Step
 from pipeline.links import Links
-from pipeline.outbox import Breaker, Outbox
+from pipeline.outbox import Breaker, Outbox, Signatory
 from pipeline.outbox.addressing import address
 from pipeline.queue import Claim
 from pipeline.turn import Lease, Report, Turn
@@ -121,7 +122,7 @@ def make_post(db: Database, time: Time, breaker: Breaker | None = None) -> Post:
     """A post office without mail."""
     outbox = Outbox(
         links=Links("https://x.example", None, ["secret"], 100),
-        secrets=[],
+        signatory=Signatory(Box(["secret"], "webhook"), []),
         client=None,  # type: ignore[arg-type] # nothing is sent here
         policy=RetryPolicy(len(SCHEDULE), schedule=SCHEDULE),
         timeout=1,

@@ -16,6 +16,8 @@ from webhooks.events import (
     EventTooLarge,
     EventType,
     build_body,
+    is_wanted,
+    validate_filter,
     validate_types,
 )
 
@@ -147,6 +149,22 @@ def test_unknown_types_are_named_beside_the_known(names: list[str]) -> None:
     with pytest.raises(ValueError, match=r"known are .*generation\.cancelled") as caught:
         validate_types(names)
     assert all(repr(name) in str(caught.value) for name in names if name != "generation.failed")
+
+
+def test_a_filter_names_types_or_a_whole_family() -> None:
+    names = ["generation.*", "generation.failed", "generation.*"]
+    assert validate_filter(names) == ("generation.*", "generation.failed")
+    assert is_wanted("generation.progress", names)
+    assert is_wanted("generation.failed", ["generation.failed"])
+    assert not is_wanted("generation.progress", ["generation.failed"])
+    assert not is_wanted("webhook.test", ["generation.*"])
+    assert not is_wanted("generationx.progress", ["generation.*"])
+
+
+@pytest.mark.parametrize("names", [[], ["*"], ["generation."], ["gen*"], ["generation.*.x"], [""]])
+def test_what_no_filter_can_be_is_refused_with_what_can(names: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"known are .*generation\.\*"):
+        validate_filter(names)
 
 
 def test_a_body_of_unknown_type_is_refused() -> None:

@@ -14,7 +14,16 @@ from functools import cache
 from typing import Any
 
 from pipeline import __version__
-from pipeline.api.openapi import deliveries, generations, held, offers, queue, service, usage
+from pipeline.api.openapi import (
+    deliveries,
+    endpoints,
+    generations,
+    held,
+    offers,
+    queue,
+    service,
+    usage,
+)
 from pipeline.api.openapi.build import build
 from pipeline.api.openapi.page import render
 from pipeline.schemas.responses import WebhookEvent
@@ -26,6 +35,7 @@ OPERATIONS = (
     *held.OPERATIONS,
     *queue.OPERATIONS,
     *usage.OPERATIONS,
+    *endpoints.OPERATIONS,
     *deliveries.OPERATIONS,
     *service.OPERATIONS,
 )

@@ -6,12 +6,12 @@ import os
 import re
 from collections.abc import Callable
 
-from pipeline.cli.doctor.sample import sample_event
 from pipeline.cli.doctor.verdict import Check, failure, ok, warning
 from pipeline.config import Settings
 from pipeline.ids import new_id
 from pipeline.links import Links
 from pipeline.outbound import Outbound
+from pipeline.outbox.sample import sample_event
 from pipeline.safety import Secrets, webhook_is_blocked
 from webhooks.sender import Delivered, Reason, SendResult, build_headers, judge, send
 from webhooks.signing import new_secret

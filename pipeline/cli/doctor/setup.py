@@ -14,7 +14,7 @@ from pipeline.cli.doctor.verdict import Check, failure, ok, warning
 from pipeline.cli.effective import Given, Unknown, unknown
 from pipeline.config import LOOPBACK_HOSTS, Settings, SettingsError
 from pipeline.safety import check_exposure, check_webhook_url, resolve_secrets
-from webhooks.events import validate_types
+from webhooks.events import validate_filter
 
 MAKE_ONE = "`openssl rand -base64 32` makes a good one"
 SHORTEST = 16
@@ -63,7 +63,7 @@ def _open_file(path: Path, given: Given) -> Iterator[Check]:
 
 def _sense(settings: Settings) -> Iterator[Check]:
     try:
-        validate_types(settings.webhook_events)
+        validate_filter(settings.webhook_events)
     except ValueError as error:
         yield failure("settings", f"WEBHOOK_EVENTS: {error}", "correct WEBHOOK_EVENTS")
     try:

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
+from pipeline.server import HttpServer
 from tests.house import House, open_house
 from tests.pipeline.api.settings import SETTINGS
 
@@ -76,3 +82,27 @@ def complete(tmp_path_factory: pytest.TempPathFactory) -> Callable[[House], Awai
         return await house.get(made["id"])
 
     return make
+
+
+@dataclass
+class Listener:
+    """Takes whatever is posted to it, verified or not."""
+
+    url: str = ""
+    status: int = 204
+    requests: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+
+
+@pytest.fixture
+async def listener() -> AsyncIterator[Listener]:
+    """A receiver that asks for no signature."""
+    heard = Listener()
+
+    async def take(request: Request) -> Response:
+        heard.requests.append((dict(request.headers), await request.body()))
+        return Response(status_code=heard.status)
+
+    app = Starlette(routes=[Route("/hook", take, methods=["POST"])])
+    async with HttpServer(app, "127.0.0.1", 0) as server:
+        heard.url = f"http://127.0.0.1:{server.port}/hook"
+        yield heard

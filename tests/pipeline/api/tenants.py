@@ -24,6 +24,8 @@ from tests.house import House, eventually
 
 RINGS = ((Scope.SUBMIT,), (Scope.READ,), (Scope.SUBMIT, Scope.READ), (Scope.ADMIN,))
 GARBAGE = ("x", "gen_0", "dlv_0", "evt_0", "0", "default", "mock", "..", "%", "gen_" + "0" * 32)
+KINDS = {"/deliveries/": "dlv_", "/endpoints/": "ep_"}
+NOWHERE = "http://127.0.0.1:1/hook"
 LONG_ENOUGH = 12
 """What is shorter could stand in an answer by chance."""
 
@@ -99,6 +101,10 @@ async def settle(house: House, tenants: Sequence[Tenant]) -> None:
         tenant.tokens[answer.json()["token"]] = first
         body = (await tenant.call("GET", f"/api/generations/{second}")).json()
         tenant.tokens[httpx.URL(body["result"]["videoUrl"]).params["token"]] = second
+        answer = await tenant.call(
+            "POST", "/api/webhooks/endpoints", json={"url": NOWHERE, "description": tenant.secret}
+        )
+        tenant.etags.append(answer.json()["secret"])
         for number in range(4, 8):
             await tenant.submit("a fox that waits", number)
         await tenant.call("POST", f"/api/generations/order-{tenant.name}-7/cancel")
@@ -199,6 +205,12 @@ class Wisher:
             body = self._order(headers)
         elif path == "/api/queue/dead/redrive":
             body = self._dead()
+        elif path.endswith(("/endpoints", "/endpoints/{id}")) and body is not None:
+            body = self._endpoint(body)
+        elif path.endswith("/disable"):
+            body = {"reason": self._me.secret}
+        elif path.endswith("/rotate-secret"):
+            body = {"overlapSeconds": self._random.choice([0, 60])}
         elif path.endswith("/resolve"):
             body = self._random.choice([{"as": "abandon"}, {"as": "not_taken"}, {"as": "accepted", "operation": "vid"}])
         return Wish(method, url, params, headers, body)
@@ -206,7 +218,8 @@ class Wisher:
     def _fill(self, path: str) -> tuple[str, str | None]:
         reference = None
         for part in [part for part in path.split("/") if part.startswith("{")]:
-            chosen = "mock" if part == "{provider}" else self._handle("dlv_" if "/deliveries/" in path else "gen_")
+            kinds = [kind for place, kind in KINDS.items() if place in path]
+            chosen = "mock" if part == "{provider}" else self._handle(*kinds or ["gen_"])
             reference = chosen if part == "{id}" else reference
             path = path.replace(part, quote(chosen, safe=""))
         return path, reference
@@ -233,6 +246,15 @@ class Wisher:
         if self._random.random() < 0.5:
             body["userId"] = f"user-of-{self._other.name}"
         return body
+
+    def _endpoint(self, body: dict[str, Any]) -> dict[str, Any]:
+        """A place where nobody listens, with words of mine, which are shown again."""
+        body.pop("secret", None)
+        if "events" in body:
+            body["events"] = ["generation.failed"]
+        for name in body.keys() & {"description", "headers"}:
+            body[name] = {"X-Key": self._me.secret} if name == "headers" else self._me.secret
+        return body | {"url": NOWHERE}
 
     def _dead(self) -> dict[str, Any]:
         """Dead letters by one of the ways to name them."""
@@ -278,7 +300,7 @@ class Wisher:
 def _handles(rows: Mapping[str, Sequence[Row]]) -> list[str]:
     """Ids of a tenant's things, its own names for them, and their tokens."""
     columns = (("generation", "id"), ("generation", "id"), ("generation", "client_id"), ("webhook_delivery", "id"))
-    columns += (("webhook_event", "id"), ("submission", "token"))
+    columns += (("webhook_event", "id"), ("submission", "token"), ("webhook_endpoint", "id"), ("webhook_secret", "id"))
     return [str(row[column]) for table, column in columns for row in rows[table] if row[column]]
 
 

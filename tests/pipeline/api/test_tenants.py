@@ -48,6 +48,15 @@ ROUTES = {
     "GET /api/webhooks/deliveries": OWN,
     "GET /api/webhooks/deliveries/{id}": OWN,
     "POST /api/webhooks/deliveries/{id}/redeliver": OWN,
+    "GET /api/webhooks/endpoints": OWN,
+    "POST /api/webhooks/endpoints": OWN,
+    "GET /api/webhooks/endpoints/{id}": OWN,
+    "PATCH /api/webhooks/endpoints/{id}": OWN,
+    "DELETE /api/webhooks/endpoints/{id}": OWN,
+    "POST /api/webhooks/endpoints/{id}/rotate-secret": OWN,
+    "POST /api/webhooks/endpoints/{id}/test": OWN,
+    "POST /api/webhooks/endpoints/{id}/enable": OWN,
+    "POST /api/webhooks/endpoints/{id}/disable": OWN,
     "GET /metrics": SERVICE,
     "POST /callbacks/{provider}/{token}": PUBLIC,
     "GET /problems/{code}": PUBLIC,
@@ -57,6 +66,9 @@ ROUTES = {
     "GET /readyz": PUBLIC,
 }
 """What each route is about: a tenant's own things, the service as a whole (for the operator alone), or nobody's."""
+
+TABLES = {"/deliveries/": "webhook_delivery", "/endpoints/": "webhook_endpoint"}
+"""Whose ids a path takes, where it is not that of a generation."""
 
 BURSTS = 8
 REQUESTS = 75
@@ -219,10 +231,10 @@ async def test_the_other_tenants_things_are_as_if_they_were_not_there(street: St
         if "{id}" not in path or ROUTES.get(f"{method} {path}") != OWN:
             continue
         answers = []
-        table = "webhook_delivery" if "/deliveries/" in path else "generation"
+        table = next((table for part, table in TABLES.items() if part in path), "generation")
         known = rows[table][0]["id"]
-        for reference in (known, f"{known[:4]}{'0' * 32}"):
-            body = {"as": "abandon"} if path.endswith("/resolve") else {} if method == "POST" else None
+        for reference in (known, f"{known[:-32]}{'0' * 32}"):
+            body = {"as": "abandon"} if path.endswith("/resolve") else {} if method in {"POST", "PATCH"} else None
             answer = await me.call(method, path.replace("{id}", reference), json=body)
             answers.append((answer.status_code, _steady(answer.json()) | {"instance": "", "detail": ""}))
         assert answers[0] == answers[1], path

@@ -19,9 +19,9 @@ def sample_row(now_ms: int) -> Row:
     return dict.fromkeys(SQLModel.metadata.tables["generation"].columns.keys()) | {
         "id": TEST_ID,
         "tenant_id": "default",
-        "client_id": "doctor-test",
-        "user_id": "doctor",
-        "prompt": "a test of `dailies doctor`; there is no such video",
+        "client_id": "webhook-test",
+        "user_id": "webhook-test",
+        "prompt": "a test of the webhook; there is no such video",
         "parameters": "{}",
         "labels": "{}",
         "provider": "mock",
