@@ -1,6 +1,6 @@
 # `make help` lists what can be done. Only git, make and Python 3.11 or newer are needed.
 .DEFAULT_GOAL := help
-.PHONY: help demo test matrix receivers check format lock clean
+.PHONY: help demo test matrix receivers bench check format lock clean
 
 PROMPT ?= a red fox in the snow
 RUN := .venv/bin/python -m
@@ -20,6 +20,9 @@ matrix: .venv/.dev  ## Show every provider under every fault of a paid call, and
 
 receivers: .venv/.dev  ## Show what becomes of a webhook at every kind of bad receiver
 	@$(RUN) tests.webhooks.receivers
+
+bench: .venv/.dev  ## Measure how fast signed webhooks go out, beside plain httpx
+	@$(RUN) benchmarks.webhooks
 
 check: .venv/.dev  ## Lint, types and import rules
 	$(RUN) ruff check .
