@@ -9,13 +9,13 @@ Errors, all values of one class::
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
+
+from providers.decency import clean, decent_members, is_media_type
 
 
 class ErrorCode(StrEnum):
@@ -35,16 +35,7 @@ class ErrorCode(StrEnum):
 
 
 MAX_ID = 500
-MAX_MESSAGE = 500
 MAX_URL = 8000
-MAX_DATA = 16_384
-"""Characters of an operation's data as JSON."""
-_TYPE = re.compile(r"[A-Za-z0-9][!-~]{0,49}/[!-~][ -~]{0,99}")
-
-
-def clean(text: str) -> str:
-    """Words of strangers as any database takes them: no NUL, no half characters, at most MAX_MESSAGE of them."""
-    return text[:MAX_MESSAGE].encode("utf-8", "replace").decode().replace("\x00", "")
 
 
 RETRYABLE = frozenset({ErrorCode.TRANSIENT, ErrorCode.RATE_LIMITED, ErrorCode.UNREADABLE})
@@ -140,20 +131,9 @@ class Operation:
     def __post_init__(self) -> None:
         if not 0 < len(self.id) <= MAX_ID or not self.id.isprintable():
             raise ValueError("an operation's id is 1 to 500 printable characters")
-        kept = _kept(self.data)
+        kept = decent_members(self.data)
         if len(kept) < len(self.data):
             object.__setattr__(self, "data", kept)
-
-
-def _kept(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The members that are decent, in their order, as long as there is room."""
-    kept: dict[str, Any] = {}
-    room = MAX_DATA
-    for name, value in data.items():
-        length = len(json.dumps({name: value}))
-        if (not isinstance(value, str) or value.isprintable()) and length <= room:
-            kept[name], room = value, room - length
-    return kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +186,7 @@ class Output:
     def __post_init__(self) -> None:
         if not self.url.startswith(("http://", "https://")) or not self.url.isprintable() or len(self.url) > MAX_URL:
             raise ValueError("an output's url is http(s), printable and at most 8,000 characters long")
-        if self.mime_type is not None and not _TYPE.fullmatch(self.mime_type):
+        if self.mime_type is not None and not is_media_type(self.mime_type):
             object.__setattr__(self, "mime_type", None)
 
 

@@ -121,7 +121,7 @@ class GoogleOmni:
     async def cancel(self, operation: Operation) -> Stop:
         """See `Provider.cancel`. What a cancelled interaction costs is not documented (2026-11)."""
         answer = await self._ask(self._call("POST", operation, "/cancel"))
-        return Stop(answer.document().get("status") in {"cancelled", "failed"})
+        return Stop(answer.document().get("status") in ("cancelled", "failed"))
 
     async def lookup(self, token: str) -> Operation | None:
         """Never called: interactions cannot be listed."""

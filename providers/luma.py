@@ -190,7 +190,7 @@ def read_status(body: Mapping[str, Any]) -> ProviderStatus:
 
 def _outputs(listed: object) -> tuple[Output, ...]:
     found = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
-    urls = [each.get("url") for each in found if each.get("type") in {"video", None}]
+    urls = [each.get("url") for each in found if each.get("type") in ("video", None)]
     try:
         outputs = tuple(Output(url, mime_type="video/mp4") for url in urls if isinstance(url, str))
     except ValueError as error:

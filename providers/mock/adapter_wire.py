@@ -91,7 +91,7 @@ def read_status(body: Mapping[str, Any]) -> ProviderStatus:
 
 def read_stopped(body: Mapping[str, Any]) -> Stop:
     """What a cancel came to: what was still queued is refunded (`providers.mock.dialects.native`, 2026-11)."""
-    stopped, cost = body.get("status") in {"cancelled", "failed"}, body.get("cost_micros")
+    stopped, cost = body.get("status") in ("cancelled", "failed"), body.get("cost_micros")
     return Stop(stopped, bool(cost) if stopped and isinstance(cost, int) else None)
 
 

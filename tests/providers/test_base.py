@@ -10,17 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from providers.base import (
-    MAX_DATA,
     MAX_ID,
-    MAX_MESSAGE,
     ErrorCode,
     Operation,
     Output,
     Phase,
     ProviderError,
     ProviderStatus,
-    clean,
 )
+from providers.decency import MAX_DATA, MAX_MESSAGE, clean
 from providers.wire import submit_once
 
 

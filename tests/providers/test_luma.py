@@ -107,7 +107,16 @@ def test_the_videos_among_the_outputs_are_taken():
     [{}, {"state": 5}, {"state": "completed"}]
     + [
         {"state": "completed", "output": output}
-        for output in (None, [], {}, [5], [{}], [{"type": "image", "url": "https://x"}], [{"url": "file:///x"}])
+        for output in (
+            None,
+            [],
+            {},
+            [5],
+            [{}],
+            [{"type": {}, "url": "https://x"}],
+            [{"type": "image", "url": "https://x"}],
+            [{"url": "file:///x"}],
+        )
     ],
 )
 def test_an_answer_that_makes_no_sense_is_unreadable(body):

@@ -6,8 +6,8 @@ import base64
 import httpx
 import pytest
 
-from providers.base import ErrorCode, Media, Phase, ProviderError, SubmitContext, VideoRequest
-from providers.mock.adapter_wire import build_submit, read_found, read_status, read_submitted
+from providers.base import ErrorCode, Media, Phase, ProviderError, Stop, SubmitContext, VideoRequest
+from providers.mock.adapter_wire import build_submit, read_found, read_status, read_stopped, read_submitted
 from providers.registry import PROVIDERS, create_provider
 from providers.wire import Clients
 from tests.providers.contract import SPEED, ProviderContract, Stage
@@ -148,3 +148,17 @@ def test_a_wrong_configuration_is_refused_with_a_reason(name, options, complaint
 
 def test_every_registered_provider_is_named_as_it_is_registered():
     assert all(factory.__self__.name == name for name, factory in PROVIDERS.items())
+
+
+@pytest.mark.parametrize(
+    ("body", "stop"),
+    [
+        ({"status": "cancelled", "cost_micros": 0}, Stop(True, False)),
+        ({"status": "failed", "cost_micros": 5}, Stop(True, True)),
+        ({"status": "succeeded", "cost_micros": 5}, Stop(False)),
+        ({"status": {}}, Stop(False)),
+        ({}, Stop(False)),
+    ],
+)
+def test_what_a_cancel_came_to(body, stop):
+    assert read_stopped(body) == stop
