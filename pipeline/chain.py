@@ -111,6 +111,20 @@ def take(row: Row, index: int, catalogue: Catalogue) -> dict[str, object]:
     return _of(settle(asked, named.provider, catalogue), index)
 
 
+def of_submission(row: Row, submission: Row) -> dict[str, object]:
+    """The columns by which a generation goes on with the work of one of its submissions: those of the candidate that
+    has it. None where that is the one whose turn it is."""
+    provider, model = submission["provider"], submission["model"]
+    if (provider, model) == (row["provider"], row["model"]):
+        return {}
+    found = {"provider": provider, "model": model, "estimate_micros": submission["estimate_micros"]}
+    places = [(index, named) for index, named in enumerate(chain_of(row)) if named.provider == provider]
+    exact = [each for each in places if each[1].model == model]
+    for index, named in (exact or places)[:1]:
+        found |= {"candidate": index, "extra": json.dumps(dict(named.extra))}
+    return found
+
+
 def _of(candidate: Candidate, index: int) -> dict[str, object]:
     return {
         "provider": candidate.provider,

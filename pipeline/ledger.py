@@ -311,6 +311,11 @@ def close_second(tx: Tx, token: str, operation_id: str, error: ProviderError) ->
     )
 
 
+def is_second(submission: Row) -> bool:
+    """Whether a row is that of a second operation under another submission's token."""
+    return "." in submission["token"]
+
+
 def note_billed(tx: Tx, token: str, billed: bool | None) -> None:
     """The provider said whether it charges for work that is still open; None says nothing."""
     if billed is not None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from pipeline import admission, ledger, queue, timeline
-from pipeline.chain import has_fallback
+from pipeline.chain import has_fallback, of_submission
 from pipeline.db import Row, Tx
 from pipeline.generations.reading import Deleted, find
 from pipeline.lifecycle import STAGE_OF_STEP, GenerationStatus, JobKind, Stage, Step, SubmissionOutcome, move
@@ -94,24 +94,40 @@ def plan(row: Row, submissions: Sequence[Row], wanted: From | None, estimate: in
 
 
 def _resume(row: Row, submissions: Sequence[Row]) -> tuple[From, Row | None]:
-    """The newest submission that was not refused decides; one that is open goes before all others."""
-    opened = [each for each in submissions if each["outcome"] in {"intended", "accepted", "unknown"}]
-    taken = [each for each in submissions if each["outcome"] != SubmissionOutcome.REJECTED]
-    if not opened and not taken:
-        return From.SUBMIT, None
-    last = (opened or taken)[-1]
-    match SubmissionOutcome(last["outcome"]):
+    """What is open goes before all others; then the newest video that was made, then the newest work that may still
+    bring one. Only where there is none of them is anything asked for anew."""
+    meant = [each for each in reversed(submissions) if not ledger.is_second(each)]
+    for wanted in (_is_open, _is_made, _may_come):
+        found = next((each for each in meant if wanted(each)), None)
+        if found is not None:
+            return _start_of(row, found), found
+    return From.SUBMIT, None
+
+
+def _start_of(row: Row, submission: Row) -> From:
+    """How the work of a submission is gone on with."""
+    match SubmissionOutcome(submission["outcome"]):
         case SubmissionOutcome.INTENDED | SubmissionOutcome.UNKNOWN:
-            return From.RESOLVE, last
-        case SubmissionOutcome.SUCCEEDED:
-            return (From.STORE if _has_file(row, last) else From.POLL), last
-        case SubmissionOutcome.ACCEPTED:
-            return From.POLL, last
-        case SubmissionOutcome.ABANDONED if last["operation_id"] is not None:
-            return From.POLL, last
-        case SubmissionOutcome.FAILED if last["error_code"] == ErrorCode.TIMEOUT:
-            return From.POLL, last
-    return From.SUBMIT, last
+            return From.RESOLVE
+        case SubmissionOutcome.SUCCEEDED if _has_file(row, submission):
+            return From.STORE
+    return From.POLL
+
+
+def _is_open(submission: Row) -> bool:
+    return submission["outcome"] in {"intended", "accepted", "unknown"}
+
+
+def _is_made(submission: Row) -> bool:
+    return bool(submission["outcome"] == SubmissionOutcome.SUCCEEDED)
+
+
+def _may_come(submission: Row) -> bool:
+    """Whether the provider has work of which nobody saw the end."""
+    if submission["operation_id"] is None:
+        return False
+    outcome, timed_out = submission["outcome"], submission["error_code"] == ErrorCode.TIMEOUT
+    return outcome in {"rejected", "abandoned"} or (outcome == SubmissionOutcome.FAILED and timed_out)
 
 
 def _has_file(row: Row, submission: Row) -> bool:
@@ -155,6 +171,8 @@ def redrive(
     if planned.start is From.SUBMIT:
         row = row | (anew or {})
         _require_money(tx, purse or Purse(), row)
+    elif planned.submission is not None:
+        row = row | of_submission(row, planned.submission)
     return _begin(tx, row, planned, outbox), planned
 
 

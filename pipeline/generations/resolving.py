@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from pipeline import admission, ledger, queue, timeline
+from pipeline import admission, chain, ledger, queue, timeline
 from pipeline.db import Row, Tx
 from pipeline.generations.reading import find
 from pipeline.lifecycle import STAGE_OF_STEP, TERMINAL, GenerationStatus, JobKind, JobStatus, Stage, Step, move
@@ -152,7 +152,10 @@ def _moved(tx: Tx, row: Row, token: str, verdict: Verdict, events: Outbox) -> Ro
             queue.send_to(tx, JobKind.GENERATION, row["id"], Step.POLL)
             submission = ledger.by_token(tx, token)
             assert submission is not None
-            return _update(tx, row, _accepted(submission, tx.now))
+            elsewhere = chain.of_submission(row, submission)
+            lane, more = admission.provider_lane(submission["provider"]), chain.has_fallback(row | elsewhere)
+            queue.follow(tx, JobKind.GENERATION, row["id"], lane, fallback=more)
+            return _update(tx, row, _accepted(submission, tx.now) | elsewhere)
         case As.NOT_TAKEN:
             queue.send_to(tx, JobKind.GENERATION, row["id"], Step.SUBMIT)
             return _update(tx, row, _NO_ERROR | {"stage": Stage.WAITING})

@@ -10,7 +10,7 @@ written only by whoever still holds both: `lock` says whether that is so, `ackno
     decisions     what follows from a turn
     signals       news and cancels
     dead          dead letters, and what sets a job going again
-    verdicts      what a person decides
+    verdicts      what a person, or late news, decide
     ended         what has ended
     statistics    counts
 """
@@ -22,7 +22,7 @@ from pipeline.queue.ended import forget, prune
 from pipeline.queue.jobs import FAR_FUTURE, Claim, LeaseLost, NewJob, enqueue
 from pipeline.queue.signals import cancel_unstarted, look_again, request_cancel, wake
 from pipeline.queue.statistics import first_in_line, stats
-from pipeline.queue.verdicts import end, held_turn, send_to
+from pipeline.queue.verdicts import end, follow, held_turn, leave_line, send_to
 
 __all__ = [
     "FAR_FUTURE",
@@ -42,9 +42,11 @@ __all__ = [
     "enqueue",
     "extend",
     "first_in_line",
+    "follow",
     "forget",
     "held_turn",
     "hold",
+    "leave_line",
     "lock",
     "look_again",
     "next_due",

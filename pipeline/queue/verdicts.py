@@ -1,4 +1,5 @@
-"""What a person decides about a job, whoever holds it: a turn that does loses its lease; only its facts are kept."""
+"""What a person, or late news, decide about a job, whoever holds it: a turn that does loses its lease; only its facts
+are kept."""
 
 from __future__ import annotations
 
@@ -29,6 +30,20 @@ def send_to(tx: Tx, kind: JobKind, subject_id: str, step: Step) -> None:
     `submit`."""
     status = JobStatus.WAITING if step is Step.SUBMIT else JobStatus.PENDING
     values = _RELEASED | {"status": status, "step": step, "scheduled_for": tx.now}
+    tx.update("job", values, _LIVE, {"kind": kind, "subject_id": subject_id})
+
+
+def leave_line(tx: Tx, kind: JobKind, subject_id: str, step: Step) -> bool:
+    """A job that waits for admission needs none any more: its next turn is of this step, at once. False if it does not
+    wait."""
+    values = _RELEASED | {"status": JobStatus.PENDING, "step": step, "scheduled_for": tx.now}
+    waiting = f"{_LIVE} AND status = 'waiting'"
+    return tx.update("job", values, waiting, {"kind": kind, "subject_id": subject_id}) == 1
+
+
+def follow(tx: Tx, kind: JobKind, subject_id: str, lane: str, *, fallback: bool) -> None:
+    """The job goes on in the lane where its work was taken."""
+    values = {"lane": lane, "fallback": int(fallback)}
     tx.update("job", values, _LIVE, {"kind": kind, "subject_id": subject_id})
 
 

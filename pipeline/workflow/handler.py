@@ -31,11 +31,12 @@ from pipeline.lifecycle import (
 from pipeline.queue import Claim, LeaseLost
 from pipeline.telemetry import emit
 from pipeline.turn import Report, Turn
+from pipeline.workflow.arriving import follow
 from pipeline.workflow.fallback import or_elsewhere, step_on
-from pipeline.workflow.late import late, settle, unserved
+from pipeline.workflow.late import UNSERVED_SECONDS, late, settle, unserved
 from pipeline.workflow.meanwhile import history_of, look_again, overtaken
 from pipeline.workflow.parts import Parts, Subject, subject_of
-from pipeline.workflow.poll import poll
+from pipeline.workflow.poll import poll, token_of
 from pipeline.workflow.resolve import resolve
 from pipeline.workflow.store import store
 from pipeline.workflow.strays import look_into
@@ -53,7 +54,6 @@ PROGRESS_STEP = 0.1
 MANY_POLLS = 100
 """What repeats for ever is told so often and not again: a timeline is for people."""
 
-UNSERVED_SECONDS = 60.0
 _LOOKS_FIRST = frozenset({Step.SUBMIT, Step.LATE})
 """Steps that look into strays before anything else, by themselves."""
 
@@ -84,6 +84,7 @@ class Workflow:
         if generation["provider"] not in self._parts.providers:
             report = _not_served(self._parts, turn)
         else:
+            _require_own(subject_of(turn))
             report = await _STAGES[claim.step](self._parts, turn)
             if subject_of(turn).strays and claim.step not in _LOOKS_FIRST:
                 report.facts = [*report.facts, *(await look_into(self._parts, turn)).facts]
@@ -121,6 +122,7 @@ class Workflow:
             settle(tx, turn, report, decision, self._parts.policies)
         else:
             self._apply(tx, subject_of(turn).generation, report, decision, claim.polls)
+        follow(tx, subject_of(turn).generation, report.patch)
         look_again(tx, claim, decision, locked["wake_seq"])
         return decision
 
@@ -159,6 +161,15 @@ class Workflow:
         if event is not None:
             now = tx.one("SELECT * FROM generation WHERE id = :id", {"id": before["id"]})
             self._parts.outbox.record(tx, now or generation, event)
+
+
+def _require_own(subject: Subject) -> None:
+    """Work is asked about where it was taken: its id says nothing, or something else, to any other provider."""
+    generation, opened = subject.generation, subject.open_submission
+    if opened is None or generation["operation"] is None or token_of(generation) != opened["token"]:
+        return
+    asked, taken = generation["provider"], opened["provider"]
+    assert asked == taken, f"{generation['id']}: the work of {taken} would be asked for at {asked}"
 
 
 def _tell_fallback(tx: Tx, before: Row, after: Row, fault: Fault) -> None:

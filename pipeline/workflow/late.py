@@ -4,7 +4,7 @@ kept. Its status stays what it was, and no second event is ever sent.
 
 from __future__ import annotations
 
-from pipeline import ledger, timeline
+from pipeline import chain, ledger, timeline
 from pipeline.db import Row, Tx
 from pipeline.lifecycle import (
     Complete,
@@ -27,6 +27,7 @@ from pipeline.workflow.store import fetch_and_keep
 from pipeline.workflow.strays import MAX_NOT_FOUND, STRAY_WAIT, look_into
 from providers.base import ErrorCode, Operation, Phase, ProviderError, ProviderStatus
 
+UNSERVED_SECONDS = 60.0
 CANCELLED = ProviderError(ErrorCode.CANCELLED, "cancelled by the client before it was known to be taken")
 UNSEEN = ProviderError(ErrorCode.TIMEOUT, "the provider came up with nothing more before the last deadline")
 LISTED = frozenset({"deadline_exceeded", "submit_unknown"})
@@ -88,10 +89,12 @@ async def _taken_up(parts: Parts, generation: Row, submission: Row) -> Report:
     """The ledger knows of work that the row does not: it was found after the end. Of a generation that was cancelled it
     is stopped, as it would have been then."""
     token, kept = submission["token"], parts.policies.keep_late
-    patch = {"operation": ledger.operation_of(submission)}
+    patch = {"operation": ledger.operation_of(submission)} | chain.of_submission(generation, submission)
     if generation["status"] != GenerationStatus.CANCELLED:
         return Report(NotYet(0.0), patch=patch) if kept else Report(over(generation))
-    provider = parts.providers[generation["provider"]]
+    provider = parts.providers.get(submission["provider"])
+    if provider is None:
+        return unserved(parts, generation, UNSERVED_SECONDS)
     stopping = await stop_upstream(provider, Operation(submission["operation_id"], {"model": submission["model"]}))
     notes = [("late.cancelled", stopping.told)]
     if kept and not stopping.stop.stopped:

@@ -20,7 +20,8 @@ from pipeline.lifecycle import (
 )
 from pipeline.queue import Claim
 from pipeline.turn import Report, Turn
-from pipeline.workflow.parts import Parts
+from pipeline.workflow.arriving import adopted
+from pipeline.workflow.parts import Parts, subject_of
 from pipeline.workflow.unclaimed import strays_of
 
 _RUNG = frozenset({Step.POLL, Step.STORE})
@@ -47,7 +48,7 @@ def overtaken(parts: Parts, tx: Tx, turn: Turn, report: Report) -> Report:
     opened = ledger.open_submission(tx, turn.claim.subject_id)
     if opened is None or opened["outcome"] != SubmissionOutcome.ACCEPTED:
         return report
-    patch = {"operation": ledger.operation_of(opened), "accepted_at": parts.clock.now_ms()}
+    patch = adopted(subject_of(turn).generation, opened, parts.clock.now_ms())
     how = {"operation": opened["operation_id"], "by": "its own answer"}
     return Report(Done(Step.POLL), patch=patch, notes=[("submit.resolved", how)])
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from pipeline import ledger
+from pipeline import chain, ledger
 from pipeline.db import Row, Tx
 from pipeline.lifecycle import Busy, Done, Failed, Fault, NotYet, Parked, Step, Stopped, SubmissionOutcome
 from pipeline.schemas import video_request
 from pipeline.storage import StorageError
 from pipeline.turn import Report, Turn
-from pipeline.workflow.arriving import accept
+from pipeline.workflow.arriving import accept, adopted
 from pipeline.workflow.parts import Parts, ask, fault_of, subject_of
-from pipeline.workflow.submit import adopted, input_images, pay_once
+from pipeline.workflow.submit import input_images, pay_once
 from providers.base import (
     Accepted,
     Capabilities,
@@ -44,7 +44,7 @@ async def resolve(parts: Parts, turn: Turn) -> Report:
     subject = subject_of(turn)
     submission = subject.open_submission
     if submission is not None and submission["outcome"] == SubmissionOutcome.ACCEPTED:
-        return Report(Done(Step.POLL), patch=adopted(parts, submission))
+        return Report(Done(Step.POLL), patch=adopted(subject.generation, submission, parts.clock.now_ms()))
     if subject.generation["cancel_requested_at"] is not None:
         return Report(Stopped(), notes=[("cancel.unresolved", {"billed": "unknown"})])
     if submission is None:
@@ -92,7 +92,8 @@ def _adopt(parts: Parts, turn: Turn, submission: Row, operation: Operation, how:
     token, generation = submission["token"], subject_of(turn).generation
     return Report(
         Done(Step.POLL),
-        patch={"operation": ledger.operation_json(operation, token), "accepted_at": parts.clock.now_ms()},
+        patch={"operation": ledger.operation_json(operation, token), "accepted_at": parts.clock.now_ms()}
+        | chain.of_submission(generation, submission),
         facts=[lambda tx: accept(tx, generation, token, operation)],
         notes=[("submit.resolved", {"operation": operation.id, "by": how})],
         fields={"operation": operation.id},

@@ -27,7 +27,7 @@ from pipeline.lifecycle import (
 from pipeline.schemas import video_request
 from pipeline.storage import ObjectMissing, StorageError
 from pipeline.turn import Report, Turn
-from pipeline.workflow.arriving import accept
+from pipeline.workflow.arriving import accept, adopted
 from pipeline.workflow.fallback import or_elsewhere, shut
 from pipeline.workflow.parts import Parts, fault_of, pace_for, subject_of
 from pipeline.workflow.strays import STRAY_WAIT, Found, look_into
@@ -61,7 +61,7 @@ def _instead(parts: Parts, turn: Turn, found: Found) -> Report | None:
     """What is to be done before, or instead of, a new call; None if one may be made."""
     subject = subject_of(turn)
     if subject.open_submission is not None:
-        return _found(parts, subject.open_submission)
+        return _found(parts, subject.generation, subject.open_submission)
     if subject.generation["cancel_requested_at"] is not None:
         return Report(Stopped())
     if found.facts:
@@ -115,12 +115,12 @@ def _not_now(parts: Parts, generation: Row, closed: Closed, amount: int) -> Repo
     return report
 
 
-def _found(parts: Parts, submission: Row) -> Report:
+def _found(parts: Parts, generation: Row, submission: Row) -> Report:
     """A submission is open already: an earlier turn wrote it and did not live to see what came of it."""
     token = submission["token"]
     match SubmissionOutcome(submission["outcome"]):
         case SubmissionOutcome.ACCEPTED:
-            return Report(Done(Step.POLL), patch=adopted(parts, submission))
+            return Report(Done(Step.POLL), patch=adopted(generation, submission, parts.clock.now_ms()))
         case SubmissionOutcome.INTENDED:
             return Report(
                 Unknown(fault_of(PROCESS_ENDED)),
@@ -128,11 +128,6 @@ def _found(parts: Parts, submission: Row) -> Report:
                 notes=[("submit.unknown", {"reason": PROCESS_ENDED.message})],
             )
     return Report(Unknown(Fault("submit_unknown", submission["error_message"] or PROCESS_ENDED.message)))
-
-
-def adopted(parts: Parts, submission: Row) -> dict[str, object]:
-    """The generation's columns after a submission that is known to be accepted."""
-    return {"operation": ledger.operation_of(submission), "accepted_at": parts.clock.now_ms()}
 
 
 async def input_images(parts: Parts, generation: Row) -> tuple[bytes | None, bytes | None]:

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pipeline.lifecycle import Advance, Cancel, Requeue, Snooze, Step
+from pipeline.lifecycle import Advance, Cancel, Complete, DeadLetter, Fail, Fallback, Requeue, Snooze, Step
+from pipeline.workflow.arriving import accept
+from providers.base import Operation
 from tests.pipeline.api.settings import SETTINGS
 from tests.pipeline.engines import Place
-from tests.pipeline.provider_script import NOT_FOUND, RUNNING, Hand, by_hand, say
+from tests.pipeline.provider_script import NOT_FOUND, RUNNING, Hand, Script, by_hand, say
+from tests.pipeline.two_providers import CHAIN, pair
 
 pytestmark = pytest.mark.anyio
 
@@ -104,3 +108,104 @@ async def test_a_cancel_stops_what_turns_up_before_the_next_call(house: House) -
         assert await hand.take(Step.POLL) == Cancel()
         assert hand.script.calls["cancel"] == 1
         assert hand.script.calls["submit"] == 1
+
+
+async def test_an_answer_that_comes_while_its_generation_waits_ends_the_wait(house: House) -> None:
+    async with house(**CLOSED["person"], spend_per_user_day="0.40") as hand:
+        generation_id, token = await closed_call(hand, "person")
+        before = await hand.row("generation")
+        await hand.db.write(lambda tx: accept(tx, before, token, Operation("vid_1")))
+        seen = await hand.house.get(generation_id)
+        assert (seen["status"], seen["stage"]) == ("processing", "generating")
+        assert isinstance(await hand.take(Step.POLL), Advance)
+        assert hand.script.calls["submit"] == 1
+
+
+# --- work is asked for where it was taken ----------------------------------------------------------------------------
+
+
+async def test_a_redrive_asks_the_provider_that_has_the_work(tmp_path: Path) -> None:
+    async with pair(tmp_path, mock_recovery="none", **TIMES) as (hand, spare):
+        hand.script.poll, hand.script.cancel = [RUNNING], [say(409)]
+        generation_id = (await hand.house.submit("a fox", **CHAIN))["id"]
+        await hand.take(Step.SUBMIT)
+        await hand.change("generation", accepted_at=-3600.0)
+        assert isinstance(await hand.take(Step.POLL), DeadLetter)
+        await again(hand, generation_id, allowRepay=True, **{"from": "submit"})
+        hand.script.submit, spare.submit, spare.poll = [say(402)], [say(422)], [NOT_FOUND]
+        for _ in range(2):
+            await hand.take(Step.SUBMIT)
+        assert (await hand.row("generation"))["provider"] == "spare"
+        hand.script.poll = []
+        assert (await again(hand, generation_id))["redrive"]["from"] == "poll"
+        assert isinstance(await hand.take(Step.POLL), Advance)
+        assert await hand.take(Step.STORE) == Complete()
+        assert spare.calls["poll"] == 0
+        row = await hand.row("generation")
+        assert (row["provider"], row["candidate"], row["status"]) == ("mock", 0, "completed")
+
+
+async def test_late_work_is_looked_after_at_the_provider_that_has_it(tmp_path: Path) -> None:
+    settings = {"mock_recovery": "callback", "on_unknown_submit": "resubmit", "late_results": "keep"} | TIMES
+    async with pair(tmp_path, lane_pause=30.0, **settings) as (hand, spare):
+        hand.script.submit = [say(500)]
+        generation_id = (await hand.house.submit("a fox", **CHAIN))["id"]
+        await hand.take(Step.SUBMIT)
+        await hand.change("submission", **OLD)
+        token = str((await hand.row("submission"))["token"])
+        await hand.take(Step.RESOLVE)
+        hand.script.submit, spare.submit, spare.poll = [say(402)], [say(422)], [NOT_FOUND]
+        assert isinstance(await hand.take(Step.SUBMIT), Fallback)
+        assert isinstance(await hand.take(Step.SUBMIT), Fail)
+        await ring(hand, token, "vid_1")
+        decision = None
+        for _ in range(6):
+            decision = await hand.take(Step.LATE)
+            if not isinstance(decision, Snooze):
+                break
+        assert decision == Complete()
+        assert spare.calls["poll"] == spare.calls["cancel"] == 0
+        row = await hand.db.read(lambda tx: tx.one("SELECT lane FROM job WHERE kind = 'generation'"))
+        assert row is not None
+        assert row["lane"] == "provider:mock"
+        assert (await hand.house.get(generation_id))["result"] is not None
+
+
+# --- a paid video is never hidden from a redrive ---------------------------------------------------------------------
+
+
+async def again(hand: Hand, generation_id: str, **body: object) -> dict[str, Any]:
+    answer = await hand.house.api.post(f"/api/generations/{generation_id}/redrive", json=body)
+    assert answer.status_code in {200, 202}, answer.text
+    return dict(answer.json())
+
+
+async def test_a_redrive_offers_the_video_of_an_earlier_run(house: House) -> None:
+    async with house(store_attempts=1) as hand:
+        hand.script.file = [say(503)]
+        generation_id = (await hand.house.submit("a fox"))["id"]
+        for step in (Step.SUBMIT, Step.POLL, Step.STORE):
+            await hand.take(step)
+        await again(hand, generation_id, allowRepay=True, **{"from": "submit"})
+        refusal = {"status": "failed", "error": {"code": "moderation", "message": "no"}}
+        hand.script.submit, hand.script.poll = [say(202, {"id": "vid_2"})], [say(200, refusal)]
+        for step in (Step.SUBMIT, Step.POLL):
+            await hand.take(step)
+        plan = (await again(hand, generation_id, dryRun=True))["redrive"]
+        assert (plan["from"], plan["estimatedCostMicros"]) == ("poll", 0)
+        hand.script.poll, hand.script.file = [], Script().file
+        await again(hand, generation_id)
+        await hand.take(Step.POLL)
+        assert await hand.take(Step.STORE) == Complete()
+        assert hand.script.calls["submit"] == 2
+
+
+async def test_a_second_operation_hides_no_video_from_a_redrive(house: House) -> None:
+    async with house(mock_recovery="callback", store_attempts=1) as hand:
+        hand.script.cancel, hand.script.file = [say(409)], [say(404)]
+        generation_id = (await hand.house.submit("a fox"))["id"]
+        await hand.take(Step.SUBMIT)
+        await ring(hand, str((await hand.row("submission"))["token"]), "vid_other")
+        for step in (Step.POLL, Step.STORE):
+            await hand.take(step)
+        assert (await again(hand, generation_id, dryRun=True))["redrive"]["from"] == "store"
