@@ -244,6 +244,4 @@ async def test_what_a_cancel_came_to(status, stopped):
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
         provider = create_provider("google_omni", Clients(client, client, client), {"api_key": "k"})
         stop = await provider.cancel(Operation("v1_a"))
-            Operation("v1_a")
-        )
     assert (stop.stopped, stop.billed) == (stopped, None)
