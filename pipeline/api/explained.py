@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from pipeline.schemas import iso
 from pipeline.workflow import Policies
 from providers.base import Recovery
 
+WORDS = 40
+"""So many letters of a prompt are named."""
 _THEN = {
     "hold": "It waits for a person to say what became of it (ON_UNKNOWN_SUBMIT=hold).",
     "fail": "The generation fails with submit_unknown, and the call stays in the ledger as possibly charged"
@@ -19,7 +22,9 @@ _THEN = {
 }
 _ENDED = "The generation has ended; the call stays open in the ledger until somebody says what became of it."
 _WAITS = "It waits for a person to say what became of it."
-_NOTHING = "Nothing by itself any more, except that the provider may still ring."
+_NOTHING = "Nothing by itself any more."
+_NOTHING_BUT_A_RING = "Nothing by itself any more, except that the provider may still ring."
+_GONE = "The generation is gone; the call stays open in the ledger until somebody says what became of it."
 
 
 def explained(
@@ -33,7 +38,7 @@ def explained(
         "waitsForPerson": _is_left_alone(row),
         "happened": _happened(row),
         "tried": _tried(row, recovery, tried),
-        "canStillCome": "; ".join(f"{text} (until {iso(end)})" for text, end in open_ways.items()) or _NOTHING,
+        "canStillCome": "; ".join(f"{text} (until {iso(end)})" for text, end in open_ways.items()) or _nothing(row),
         "until": iso(until),
         "then": _then(row, policies),
         "whatToDo": _what_to_do(row),
@@ -42,7 +47,12 @@ def explained(
 
 def _is_left_alone(row: Row) -> bool:
     """Whether no turn looks into it any more by itself."""
-    return row["status"] in TERMINAL or row["step"] == Step.HELD
+    return row["known"] is None or row["status"] in TERMINAL or row["step"] == Step.HELD
+
+
+def _nothing(row: Row) -> str:
+    """The provider can ring only if it was told where."""
+    return _NOTHING_BUT_A_RING if "callback" in row["carries"].split() else _NOTHING
 
 
 def prospects(row: Row, recovery: Recovery | None, policies: Policies) -> dict[str, int]:
@@ -67,8 +77,14 @@ def prospects(row: Row, recovery: Recovery | None, policies: Policies) -> dict[s
 
 
 def _happened(row: Row) -> str:
-    reason = (row["error_message"] or "our process ended before the answer was written").rstrip(".")
+    reason = (row["error_message"] or _unsaid(row)).rstrip(".")
     return f"The paid call of {iso(row['intended_at'])} to {row['provider']} ended without a clear answer: {reason}."
+
+
+def _unsaid(row: Row) -> str:
+    if row["answered_at"] is None:
+        return "our process ended before the answer was written"
+    return f"{row['error_code'] or 'no reason'} (the words were deleted with the generation)"
 
 
 def _tried(row: Row, recovery: Recovery | None, tried: Sequence[Row]) -> str:
@@ -83,6 +99,8 @@ def _tried(row: Row, recovery: Recovery | None, tried: Sequence[Row]) -> str:
 
 
 def _then(row: Row, policies: Policies) -> str:
+    if row["known"] is None:
+        return _GONE
     if row["status"] in TERMINAL:
         return _ENDED
     return _WAITS if row["step"] == Step.HELD else _THEN[policies.on_unknown]
@@ -90,8 +108,11 @@ def _then(row: Row, policies: Policies) -> str:
 
 def _what_to_do(row: Row) -> str:
     command = f"`dailies resolve {row['generation_id']} --as"
+    begins = (row["prompt"] or "")[:WORDS].strip()
+    prompt = f", whose prompt begins with {json.dumps(begins, ensure_ascii=False)}" if begins else ""
+    follows = "" if row["known"] is None or row["status"] in TERMINAL else ", and a new call follows"
     return (
-        f"Look at {row['provider']}'s own list of jobs for one of about {iso(row['intended_at'])}. If it is there:"
-        f" {command} accepted OPERATION`. If it surely is not: {command} not-taken`, and a new call follows."
+        f"Look at {row['provider']}'s own list of jobs for one of about {iso(row['intended_at'])}{prompt}. If it is"
+        f" there: {command} accepted OPERATION`. If it surely is not: {command} not-taken`{follows}."
         f" If nobody can tell: {command} abandon`. Do not order it again before that."
     )

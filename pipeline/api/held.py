@@ -15,11 +15,20 @@ from pipeline.api.body import read_json
 from pipeline.api.explained import explained
 from pipeline.api.problems import Problem
 from pipeline.api.query import decode_cursor, limit_of, once, page
-from pipeline.api.read import not_deleted
 from pipeline.api.service import Service
 from pipeline.credentials import Scope
 from pipeline.db import Row, Tx
-from pipeline.generations.resolving import As, NotHeld, OperationTaken, StillUnderWay, Verdict, held_call, resolve
+from pipeline.generations.resolving import (
+    As,
+    NotHeld,
+    OperationTaken,
+    StillUnderWay,
+    Verdict,
+    forgotten_call,
+    held_call,
+    resolve,
+    resolve_forgotten,
+)
 from pipeline.generations.unclear import attempts, unclear
 from pipeline.schemas import generation_view, iso
 from pipeline.schemas.held import Resolve
@@ -28,6 +37,9 @@ from providers.base import ErrorCode, Operation, ProviderError
 NAMES = frozenset({"limit", "after"})
 POLL_SECONDS = 60.0
 OPERATOR = "the operator"
+PROMPT_LENGTH = 80
+GONE = "gone"
+"""The status of a generation that was pruned; its call is still in the ledger."""
 WRONG = frozenset({ErrorCode.NOT_FOUND, ErrorCode.INVALID_REQUEST})
 _CURSOR = re.compile(r"\d{1,15}:gen_[0-9A-Za-z]{1,60}", re.ASCII)
 
@@ -41,11 +53,15 @@ async def held(request: Request) -> Response:
     tenant = None if caller.operator else caller.tenant
 
     def unit(tx: Tx) -> tuple[list[Row], dict[str, list[Row]], int]:
-        rows = unclear(tx, tenant, limit=limit + 1, after=place)
+        lost = tx.now - int(service.policies.own_answer * 1000)
+        rows = unclear(tx, tenant, limit=limit + 1, after=place, lost_before=lost)
         return rows, attempts(tx, [row["generation_id"] for row in rows]), tx.now
 
     rows, tried, now = await service.db.read(unit)
-    data = [_view(service, row, tried.get(row["generation_id"], []), now) for row in rows[:limit]]
+    data = [
+        _view(service, row, tried.get(row["generation_id"], []), now) | _of_token(caller.operator)
+        for row in rows[:limit]
+    ]
     return page(request, data, _name(rows[limit - 1]) if len(rows) > limit else None)
 
 
@@ -58,6 +74,14 @@ def _place(name: str) -> tuple[int, str]:
     return int(at), generation_id
 
 
+WHERE = "Some providers show our token with the work: it is in `token` of the table `submission`, by `generation_id`."
+
+
+def _of_token(operator: bool) -> dict[str, str | None]:
+    """Where the token stands, for who may see it: tenants must not, since who knows it can ring for the work."""
+    return {"whereTokenIs": WHERE if operator else None}
+
+
 def _view(service: Service, row: Row, tried: list[Row], now: int) -> dict[str, Any]:
     provider = service.providers.get(row["provider"])
     recovery = None if provider is None else provider.capabilities.recovery
@@ -67,10 +91,11 @@ def _view(service: Service, row: Row, tried: list[Row], now: int) -> dict[str, A
         "generationId": row["client_id"] or row["generation_id"],
         "tenant": row["tenant_id"],
         "userId": row["user_id"],
-        "status": row["status"],
+        "status": row["status"] or GONE,
         "stage": row["stage"],
         "provider": row["provider"],
         "model": row["model"],
+        "promptBegins": (row["prompt"] or "")[:PROMPT_LENGTH] or None,
         "since": iso(row["intended_at"]),
         "atStakeMicros": row["estimate_micros"],
         "candidateOperation": row["candidate_operation_id"],
@@ -79,18 +104,20 @@ def _view(service: Service, row: Row, tried: list[Row], now: int) -> dict[str, A
 
 
 async def decide(request: Request) -> Response:
-    """200 with the generation as it is then."""
+    """200 with the generation as it is then; 204 where only the ledger still knows it."""
     tenant = await tenant_over(request, Scope.ADMIN)
     service, reference = service_of(request), request.path_params["id"]
     asked = await read_json(request, Resolve, service.max_body_bytes)
     try:
         found = await service.db.read(lambda tx: held_call(tx, tenant, reference))
-        if found is None:
+        call = found[1] if found else await service.db.read(lambda tx: forgotten_call(tx, tenant, reference))
+        if call is None:
             raise Problem(404, "not_found", f"there is no generation {reference!r}")
-        not_deleted(found[0])
         if asked.operation is not None:
-            await _confirm(service, found[1], asked.operation)
+            await _confirm(service, call, asked.operation)
         verdict = Verdict(As(asked.said), await _who(request), service.policies.own_answer, asked.operation)
+        if not found and await service.db.write(lambda tx: resolve_forgotten(tx, tenant, reference, verdict)):
+            return Response(status_code=204)
         row = await service.db.write(lambda tx: resolve(tx, tenant, reference, verdict, service.outbox))
     except (NotHeld, StillUnderWay, OperationTaken) as refused:
         raise _refusal(refused) from None

@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from pipeline import admission, chain, ledger, queue, timeline
 from pipeline.db import Row, Tx
+from pipeline.generations.deleting import UNSEEN
 from pipeline.generations.reading import find
 from pipeline.lifecycle import STAGE_OF_STEP, TERMINAL, GenerationStatus, JobKind, JobStatus, Stage, Step, move
 from pipeline.outbox import Outbox
@@ -67,7 +68,7 @@ def held_call(tx: Tx, tenant: str, reference: str) -> tuple[Row, Row] | None:
 
 def _open_call(tx: Tx, row: Row) -> Row:
     submission = ledger.open_submission(tx, row["id"])
-    if submission is not None and submission["outcome"] == "unknown":
+    if submission is not None and submission["outcome"] in {"unknown", "intended"}:
         return submission
     last = ledger.last(tx, row["id"])
     call = "nothing was submitted" if last is None else f"its last call is {last['outcome']}"
@@ -90,19 +91,44 @@ def resolve(tx: Tx, tenant: str, reference: str, verdict: Verdict, events: Outbo
     if row is None:
         return None
     submission = _open_call(tx, row)
-    if verdict.said is not As.ACCEPTED:
+    if verdict.said is not As.ACCEPTED or submission["outcome"] == "intended":
         _require_quiet(tx, turn, submission, verdict)
     _write(tx, submission, verdict)
     timeline.note(tx, row, "submit.decided", decision=verdict.said, by=verdict.by, operation=verdict.operation)
+    _tell(tx, submission, verdict)
+    return _ended(tx, row) if row["status"] in TERMINAL else _moved(tx, row, submission["token"], verdict, events)
+
+
+def _tell(tx: Tx, submission: Row, verdict: Verdict) -> None:
     tx.emit(
         "submission.decided",
-        generation=row["id"],
+        generation=submission["generation_id"],
         provider=submission["provider"],
         decision=verdict.said,
         by=verdict.by,
         operation=verdict.operation,
     )
-    return _ended(tx, row) if row["status"] in TERMINAL else _moved(tx, row, submission["token"], verdict, events)
+
+
+def forgotten_call(tx: Tx, tenant: str, generation_id: str) -> Row | None:
+    """The call of unknown outcome of a generation of which only the ledger knows any more."""
+    submission = ledger.open_submission(tx, generation_id)
+    mine = submission is not None and submission["tenant_id"] == tenant and submission["outcome"] == "unknown"
+    return submission if mine and find(tx, tenant, generation_id) is None else None
+
+
+def resolve_forgotten(tx: Tx, tenant: str, generation_id: str, verdict: Verdict) -> bool:
+    """Do as a person says of a call whose generation is gone: only the ledger changes, and nobody looks after the
+    work. False if there is no such call. Raises StillUnderWay or OperationTaken."""
+    submission = forgotten_call(tx, tenant, generation_id)
+    if submission is None:
+        return False
+    if verdict.said is not As.ACCEPTED:
+        _require_quiet(tx, None, submission, verdict)
+    _write(tx, submission, verdict)
+    ledger.give_up(tx, generation_id, UNSEEN)
+    _tell(tx, submission, verdict)
+    return True
 
 
 def _require_quiet(tx: Tx, turn: Row | None, submission: Row, verdict: Verdict) -> None:
@@ -135,6 +161,8 @@ def _write(tx: Tx, submission: Row, verdict: Verdict) -> None:
 
 def _ended(tx: Tx, row: Row) -> Row:
     """Of a generation that has ended only the ledger changes; what the provider has is looked after."""
+    if row["deleted_at"] is not None:
+        ledger.give_up(tx, row["id"], UNSEEN)
     changed = {"billed": ledger.billed(tx, row["id"]), "updated_at": tx.now}
     tx.update("generation", changed, "id = :id", {"id": row["id"]})
     if ledger.open_submission(tx, row["id"]) is not None:

@@ -25,10 +25,14 @@ class HeldCall(Answer):
     generation_id: Annotated[str, Field(description="the app's own id, or ours if it gave none")]
     tenant: str
     user_id: str | None
-    status: Annotated[Status, Field(description="of the generation; one that has ended may still have such a call")]
+    status: Annotated[
+        Status | Literal["gone"],
+        Field(description="of the generation; one that has ended may still have such a call, even if it is gone"),
+    ]
     stage: str | None
     provider: str
     model: str | None
+    prompt_begins: Annotated[str | None, Field(description="its beginning, to know the work by; null if deleted")]
     since: Annotated[Time, Field(description="when the call was made")]
     at_stake_micros: Annotated[Count, Field(description="its list price")]
     candidate_operation: Annotated[str | None, Field(description="what a callback named, still unconfirmed")]
@@ -39,6 +43,7 @@ class HeldCall(Answer):
     until: Annotated[Time | None, Field(description="until when something can come by itself")]
     then: Annotated[str, Field(description="what happens after that (ON_UNKNOWN_SUBMIT)")]
     what_to_do: str
+    where_token_is: Annotated[str | None, Field(description="for the operator alone: where our token stands")]
 
 
 class HeldList(Answer):

@@ -64,8 +64,8 @@ def _eta(row: Row, links: Links) -> dict[str, Any] | None:
 
 
 WHAT_TO_DO = (
-    "Nothing while it is being cleared up by itself. If it stays: GET /api/held explains it, and"
-    " POST /api/generations/{id}/resolve says what became of the call. Do not order it again before that is known."
+    "GET /api/held explains it, and says whether it is being cleared up by itself or waits for a person, who says what"
+    " became of the call by POST /api/generations/{id}/resolve. Do not order it again before that is known."
 )
 
 

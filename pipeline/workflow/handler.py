@@ -34,6 +34,7 @@ from pipeline.turn import Report, Turn
 from pipeline.workflow.arriving import follow
 from pipeline.workflow.fallback import or_elsewhere, step_on
 from pipeline.workflow.late import UNSERVED_SECONDS, late, settle, unserved
+from pipeline.workflow.lost import note_lost_call
 from pipeline.workflow.meanwhile import history_of, look_again, overtaken
 from pipeline.workflow.parts import Parts, Subject, subject_of
 from pipeline.workflow.poll import poll, token_of
@@ -105,6 +106,7 @@ class Workflow:
                 queue.wake(tx, claim.kind, claim.subject_id)
             return None
         report = worn_out(self._parts, tx, turn, overtaken(self._parts, tx, turn, report))
+        note_lost_call(tx, turn, report)
         decision = decide(
             report.outcome,
             step=claim.step,

@@ -41,7 +41,10 @@ RESOLVE = Operation(
     "/api/generations/{id}/resolve",
     TAG,
     "Say what became of a paid call",
-    {200: Reply("The generation as it is then.", json_of(Generation), links={"get": ABOUT_IT["get"]})},
+    {
+        200: Reply("The generation as it is then.", json_of(Generation), links={"get": ABOUT_IT["get"]}),
+        204: Reply("Written to the ledger; the generation itself was removed long ago."),
+    },
     scope=Scope.ADMIN,
     description=(
         "`accepted`: the provider has it; the operation is looked up with our own key, then polled. `not_taken`: it"

@@ -13,7 +13,8 @@ import pytest
 from pipeline import credentials, ledger
 from pipeline.credentials import Scope
 from pipeline.db import Row
-from pipeline.lifecycle import Advance, Complete, DeadLetter, Hold, Snooze, Step
+from pipeline.lifecycle import Advance, Complete, DeadLetter, Failed, Fault, Hold, Snooze, Step
+from pipeline.turn import Report
 from providers.base import Operation
 from tests.house import House as Whole
 from tests.pipeline.api.settings import SETTINGS
@@ -367,6 +368,89 @@ async def test_the_open_call_of_a_cancelled_generation_is_stopped_once_it_is_fou
     assert await terminal(hand, generation_id) == ["generation.cancelled"]
 
 
+# --- what is forgotten -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("said", "outcome"), [("not_taken", ("rejected", "no")), ("abandon", ("abandoned", "unknown"))]
+)
+@pytest.mark.parametrize("pruned", [False, True], ids=["deleted", "pruned"])
+async def test_the_open_call_of_what_is_gone_can_be_closed(hand: Hand, said: str, outcome, pruned: bool) -> None:
+    generation_id = await cancelled_and_unclear(hand)
+    assert (await hand.house.api.delete(f"/api/generations/{generation_id}")).status_code == 204
+    if pruned:
+        await hand.db.write(lambda tx: tx.run("DELETE FROM generation"))
+    (entry,) = await listed(hand)
+    assert (entry["status"], entry["waitsForPerson"]) == ("gone" if pruned else "cancelled", True)
+    assert "our process ended" not in entry["happened"]
+    assert "a new call follows" not in entry["whatToDo"]
+    assert entry["canStillCome"] == "Nothing by itself any more."
+    body = {"as": said}
+    answer = await hand.house.api.post(f"/api/generations/{generation_id}/resolve", json=body)
+    assert answer.status_code == (204 if pruned else 200)
+    assert await outcomes(hand) == [outcome]
+    assert await listed(hand) == []
+    answer = await hand.house.api.post(f"/api/generations/{generation_id}/resolve", json=body)
+    assert answer.status_code == (404 if pruned else 409)
+
+
+@pytest.mark.parametrize("pruned", [False, True], ids=["deleted", "pruned"])
+async def test_what_the_provider_has_of_what_is_gone_is_closed_with_its_operation(hand: Hand, pruned: bool) -> None:
+    generation_id = await cancelled_and_unclear(hand)
+    await hand.house.api.delete(f"/api/generations/{generation_id}")
+    if pruned:
+        await hand.db.write(lambda tx: tx.run("DELETE FROM generation"))
+    body = {"as": "accepted", "operation": "vid_7"}
+    answer = await hand.house.api.post(f"/api/generations/{generation_id}/resolve", json=body)
+    assert answer.status_code == (204 if pruned else 200)
+    submission = await hand.row("submission")
+    assert (submission["outcome"], submission["billed"]) == ("failed", "unknown")
+    assert submission["operation_id"] == "vid_7"
+
+
+async def test_another_tenant_decides_nothing_of_what_is_gone(hand: Hand) -> None:
+    generation_id = await cancelled_and_unclear(hand)
+    await hand.db.write(lambda tx: tx.run("DELETE FROM generation"))
+    await hand.change("submission", tenant_id="acme")
+    assert await refused(hand, generation_id, "abandon") == (404, "not_found")
+
+
+async def test_a_poisoned_job_that_may_have_paid_is_listed_and_can_be_closed(hand: Hand) -> None:
+    generation_id = (await hand.house.submit("a fox"))["id"]
+    await hand.run(await hand.begin(Step.SUBMIT))  # the call is made, and nothing is recorded
+    await hand.change("job", locked_until=-1.0)
+    turn = await hand.begin(Step.SUBMIT)
+    poisoned = Report(Failed(Fault("poison", "eight claims without a record"), exhausted=True))
+    assert isinstance(await hand.record(turn, poisoned), DeadLetter)
+    assert await outcomes(hand) == [("unknown", "unknown")]
+    await hand.change("submission", intended_at=-3600.0)
+    (entry,) = await listed(hand)
+    assert entry["waitsForPerson"]
+    assert (await say_so(hand, generation_id, "abandon"))[0] == 200
+    assert await listed(hand) == []
+
+
+async def test_an_intent_that_outlived_its_process_is_listed_and_can_be_closed(hand: Hand) -> None:
+    generation_id = (await hand.house.submit("a fox"))["id"]
+    await hand.run(await hand.begin(Step.SUBMIT))
+    assert await listed(hand) == []
+    assert await refused(hand, generation_id, "abandon") == (409, "still_under_way")
+    await hand.change("submission", intended_at=-3600.0)
+    await hand.change("job", locked_until=None, locked_by=None, status="pending")
+    (entry,) = await listed(hand)
+    assert "our process ended" in entry["happened"]
+    assert (await say_so(hand, generation_id, "abandon"))[0] == 200
+    assert (await outcomes(hand), await listed(hand)) == ([("abandoned", "unknown")], [])
+
+
+async def test_the_prompt_is_named_and_where_the_token_stands_to_the_operator_alone(hand: Hand) -> None:
+    generation_id = await parked(hand)
+    (entry,) = await listed(hand)
+    assert (entry["promptBegins"], "a fox" in entry["whatToDo"]) == ("a fox", True)
+    assert "submission" in entry["whereTokenIs"]
+    assert not (await hand.house.get(generation_id))["held"]["whatToDo"].startswith("Nothing")
+
+
 # --- who may ---------------------------------------------------------------------------------------------------------
 
 
@@ -383,7 +467,8 @@ async def test_a_tenant_sees_and_decides_its_own_and_is_named(hand: Hand) -> Non
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
     for table in ("generation", "submission", "job"):
         await hand.change(table, tenant_id="acme")
-    assert len((await hand.house.api.get("/api/held", headers=headers)).json()["data"]) == 1
+    (entry,) = (await hand.house.api.get("/api/held", headers=headers)).json()["data"]
+    assert entry["whereTokenIs"] is None
     answer = await hand.house.api.post(path, json={"as": "abandon"}, headers=headers)
     assert answer.status_code == 200
     assert "'ops'" in answer.json()["error"]["message"]
