@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from pipeline.cli import hooks
 from pipeline.cli.base import CommandError, run_loop, settings_or_exit
 
 DEMO_PROMPT = "a red fox in the snow"
@@ -114,4 +115,4 @@ def demo(prompt: str, data_dir: Path, keep_running: bool) -> None:
     run_loop(run_demo(prompt, data_dir, keep_running=keep_running), fast=True)
 
 
-COMMANDS = (mock, receive, demo)
+COMMANDS = (mock, receive, *hooks.COMMANDS, demo)
