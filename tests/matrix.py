@@ -72,8 +72,8 @@ Matrix = dict[str, Row]
 async def matrix(folder: Path, names: tuple[str, ...] = tuple(PROVIDERS)) -> Matrix:
     """All cells: fault -> provider -> cell."""
     addresses = unreachable()
-    prompts, kills, *rows = await asyncio.gather(
-        asked_in_prompts(folder / "prompts", names),
+    prompts = await asked_in_prompts(folder / "prompts", names)
+    kills, *rows = await asyncio.gather(
         killed(folder / "kills", names),
         *(unreached(folder / fault.replace(" ", "-"), names, address) for fault, address in addresses.items()),
     )
