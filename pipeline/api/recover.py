@@ -1,4 +1,4 @@
-"""`POST /api/webhooks/recover` sends all again that failed since a time; `/api/webhooks/recoveries` tell how far it is."""
+"""`POST /api/webhooks/recover` sends all again that failed since a time; `/api/webhooks/recoveries` tell how far."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from pipeline.admission import Bounds
 from pipeline.api.broadcast import Broadcaster
 from pipeline.api.keyring import KeyRing
 from pipeline.api.ratelimit import Buckets
+from pipeline.api.streams import Streams
 from pipeline.api.waiters import Waiters
 from pipeline.clock import Clock
 from pipeline.credentials import digest
@@ -92,8 +93,10 @@ class Service:
     large_bodies: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_AT_ONCE))
     under_way: set[tuple[str, str]] = field(default_factory=set)
     waiters: Waiters = field(init=False)
+    streams: Streams = field(init=False)
     api_key_hashes: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         self.waiters = Waiters(self.db)
+        self.streams = Streams(self.db)
         self.api_key_hashes = tuple(digest(key.encode("utf-8", "surrogateescape")) for key in self.api_keys)

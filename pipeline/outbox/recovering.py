@@ -137,7 +137,7 @@ def _narrowed(tx: Tx, wish: Wish) -> tuple[str, dict[str, object]]:
         f"e.type {tx.among}": ("ids", None if wish.types is None else tx.of(wish.types)),
     }
     found = {condition: pair for condition, pair in given.items() if pair[1] is not None}
-    failed = "(d.state = 'dead' OR (d.state = 'pending' AND d.attempts > 0))"
+    failed = "(d.state = 'dead' OR (d.state = 'pending' AND d.error_code IS NOT NULL))"
     return " AND ".join([failed, *found]), dict(found.values())
 
 

@@ -122,8 +122,12 @@ class Standing:
         return int(tx.value(sql, {"lane": lane, "since": since, "few": FEW})) >= FEW
 
     def _breaks(self, tx: Tx, lane: str) -> bool:
-        """Whether a probe failed, or the last attempts did, one and all, in a short time."""
-        if tx.value("SELECT probing FROM lane WHERE name = :name", {"name": lane}):
+        """Whether a probe failed, or the last attempts did, one and all, in a short time. What was under way when the
+        lane was closed says nothing new."""
+        row = tx.one("SELECT probing, paused_until FROM lane WHERE name = :name", {"name": lane})
+        if row is not None and (row["paused_until"] or 0) > tx.now:
+            return False
+        if row is not None and row["probing"]:
             return True
         rows = tx.all(_LAST, {"lane": lane, "few": self.breaker.failures})
         bad = all(row["status"] is None or not 200 <= row["status"] <= 299 for row in rows)

@@ -133,5 +133,6 @@ def _cursor(form: str) -> strategies.SearchStrategy[str]:
 
 schemathesis.openapi.format("cursor", _cursor("gen_{:032x}"))
 schemathesis.openapi.format("delivery-cursor", _cursor("dlv_{:032x}"))
+schemathesis.openapi.format("recovery-cursor", _cursor("rcv_{:032x}"))
 schemathesis.openapi.format("dead-cursor", _cursor("{0}:{0}"))
 schemathesis.openapi.format("held-cursor", _cursor("{0}:gen_{0:032x}"))

@@ -21,7 +21,9 @@ from pipeline.api.openapi import (
     held,
     offers,
     queue,
+    recoveries,
     service,
+    stream,
     usage,
 )
 from pipeline.api.openapi.build import build
@@ -37,6 +39,8 @@ OPERATIONS = (
     *usage.OPERATIONS,
     *endpoints.OPERATIONS,
     *deliveries.OPERATIONS,
+    *recoveries.OPERATIONS,
+    *stream.OPERATIONS,
     *service.OPERATIONS,
 )
 

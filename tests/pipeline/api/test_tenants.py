@@ -48,6 +48,10 @@ ROUTES = {
     "GET /api/webhooks/deliveries": OWN,
     "GET /api/webhooks/deliveries/{id}": OWN,
     "POST /api/webhooks/deliveries/{id}/redeliver": OWN,
+    "POST /api/webhooks/recover": OWN,
+    "GET /api/webhooks/recoveries": OWN,
+    "GET /api/webhooks/recoveries/{id}": OWN,
+    "GET /api/webhooks/stream": OWN,
     "GET /api/webhooks/endpoints": OWN,
     "POST /api/webhooks/endpoints": OWN,
     "GET /api/webhooks/endpoints/{id}": OWN,
@@ -173,7 +177,9 @@ async def views_of(street: Street, tenant: Tenant) -> dict[str, Any]:
     views = {}
     for method, path in street.routes:
         if method == "GET" and ROUTES.get(f"{method} {path}") == OWN and "{" not in path:
-            views[path] = _steady((await tenant.call(method, path)).json())
+            answer = await tenant.call(method, path)
+            told = answer.headers["content-type"].startswith("application/json")
+            views[path] = _steady(answer.json()) if told else answer.status_code
     return views
 
 
