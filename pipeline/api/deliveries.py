@@ -71,9 +71,8 @@ async def redeliver(request: Request) -> Response:
 
     try:
         row, around = await service.db.write(unit)
-    except BodyForgotten:
-        detail = "what this event said was deleted with its generation: there is nothing to send"
-        raise Problem(410, "gone", detail) from None
+    except BodyForgotten as error:
+        raise Problem(410, "gone", str(error)) from None
     if row is None:
         detail = "others send the same event again at this moment; ask again"
         raise Problem(409, "request_in_progress", detail, headers={"Retry-After": "1"}, retryable=True)

@@ -15,7 +15,7 @@ TRIES = 5
 
 
 class BodyForgotten(Exception):
-    """The event's generation was deleted, and with it what the event said: there is nothing to send."""
+    """What the event said was deleted with its generation, or the endpoint was: the message says which, for people."""
 
 
 def address(
@@ -102,10 +102,13 @@ def revive(tx: Tx, delivery_id: str, *, tenant: str | None) -> bool:
 
 
 def require_body(tx: Tx, delivery_id: str) -> None:
-    """Raise BodyForgotten where a delivery has nothing to send any more."""
-    body = tx.value(
-        "SELECT e.body FROM webhook_delivery d JOIN webhook_event e ON e.id = d.event_id WHERE d.id = :id",
+    """Raise BodyForgotten where a delivery has nothing to send any more, or nowhere to send it to."""
+    row = tx.one(
+        "SELECT e.body, p.deleted_at FROM webhook_delivery d JOIN webhook_event e ON e.id = d.event_id"
+        " LEFT JOIN webhook_endpoint p ON p.id = d.endpoint_id WHERE d.id = :id",
         {"id": delivery_id},
     )
-    if not body:
-        raise BodyForgotten(delivery_id)
+    if row is None or not row["body"]:
+        raise BodyForgotten("what this event said was deleted with its generation: there is nothing to send")
+    if row["deleted_at"] is not None:
+        raise BodyForgotten("the endpoint was deleted: there is nowhere to send it to")
