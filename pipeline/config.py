@@ -70,6 +70,7 @@ class Settings(BaseSettings):
     requests_per_minute: Annotated[tuple[str, ...], NoDecode] = ()
     lane_pause: float = Field(60.0, gt=0)
     spend_per_user_day: str = "5"
+    spend_per_tenant_day: str = "20"
     spend_per_provider_day: str = "20"
     spend_per_day: str = "50"
 
@@ -237,7 +238,7 @@ class Settings(BaseSettings):
             raise ValueError("begins with sqlite:///path or postgresql://")
         return value
 
-    @field_validator("spend_per_user_day", "spend_per_day")
+    @field_validator("spend_per_user_day", "spend_per_tenant_day", "spend_per_day")
     @classmethod
     def _sum(cls, value: str) -> str:
         micros_of(value)

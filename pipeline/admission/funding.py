@@ -142,7 +142,7 @@ def _pass_over(tx: Tx, purse: Purse, choice: _Choice) -> None:
 
 
 def _tell(tx: Tx, row: Row, shortage: Shortage) -> None:
-    user = shortage.bound is Bound.USER
+    user = shortage.bound in {Bound.USER, Bound.TENANT}
     tx.emit(
         "spend.capped",
         level=logging.INFO if user else logging.WARNING,
@@ -189,7 +189,7 @@ def cover(tx: Tx, purse: Purse, generation: Row, micros: int) -> Closed | None:
     """
     provider = generation["provider"]
     lacking = micros - generation["reserved_micros"]
-    if lacking <= 0 or not purse.caps.binding(provider):
+    if lacking <= 0 or not purse.caps.binding(provider, generation["tenant_id"]):
         return None
     spending.lock(tx)
     shortage = Money(tx, purse).shortage(provider, generation["tenant_id"], generation["user_id"], lacking)

@@ -26,6 +26,7 @@ from pipeline.generations import Conflict, Deleted, StoredImage
 from pipeline.ids import new_id
 from pipeline.names import input_key, last_input_key
 from pipeline.schemas import GenerationCreate, ImageInput
+from pipeline.spending import Money
 from pipeline.storage import StorageError
 
 RETRY_AFTER = "1"
@@ -149,7 +150,7 @@ async def _commit(service: Service, items: Sequence[_Ready | Answer], trace: str
     """One commit for all that are ready; what was refused stays in its place."""
     unneeded = [item for item in items if isinstance(item, _Ready)]
     try:
-        answers = await service.db.write(lambda tx: [_create(service, tx, item, trace) for item in items])
+        answers = await service.db.write(lambda tx: _create_all(service, tx, items, trace))
         made = {answer.row["id"] for answer in answers if isinstance(answer, Kept)}
         unneeded = [item for item in unneeded if item.generation_id not in made]
     except NothingWritten:
@@ -169,11 +170,17 @@ async def _remove(service: Service, pictures: Sequence[StoredImage]) -> None:
             await service.storage.delete(picture.key)
 
 
-def _create(service: Service, tx: Tx, item: _Ready | Answer, trace: str | None) -> Answer:
+def _create_all(service: Service, tx: Tx, items: Sequence[_Ready | Answer], trace: str | None) -> list[Answer]:
+    """The day's money is added up once for all of them, and each finds what those before it have left."""
+    money = Money(tx, service.purse)
+    return [_create(service, tx, item, trace, money) for item in items]
+
+
+def _create(service: Service, tx: Tx, item: _Ready | Answer, trace: str | None, money: Money) -> Answer:
     if not isinstance(item, _Ready):
         return item
     try:
-        problem = _too_dear(service, tx, item.asked)
+        problem = _too_dear(service, tx, item.asked, money)
         if problem is not None:
             return problem
         row, new = generations.create(
@@ -192,13 +199,12 @@ def _create(service: Service, tx: Tx, item: _Ready | Answer, trace: str | None) 
     return Kept(row, new)
 
 
-def _too_dear(service: Service, tx: Tx, asked: Asked) -> Problem | None:
+def _too_dear(service: Service, tx: Tx, asked: Asked, money: Money) -> Problem | None:
     """A new request for which there is no money today; a repeat asks for none. Raises Conflict or Deleted."""
-    prices = [(each.provider, each.estimate_micros) for each in asked.checked.chain.candidates]
-    problem = refusal(service, tx, asked.tenant, asked.body.user_id, prices)
-    if problem is None or generations.repeated(tx, asked.tenant, asked.body, asked.key) is not None:
+    if generations.repeated(tx, asked.tenant, asked.body, asked.key) is not None:
         return None
-    return problem
+    prices = [(each.provider, each.estimate_micros) for each in asked.checked.chain.candidates]
+    return refusal(service, tx, asked.tenant, asked.body.user_id, prices, money)
 
 
 def _refused(error: Conflict | Deleted) -> Problem:

@@ -102,11 +102,11 @@ class SpendCap(Answer):
     """Why a real request would be answered 402 `spend_cap` just now."""
 
     detail: str
-    scope: Literal["user", "provider", "service"]
-    limit_micros: Money
-    left_micros: Money
+    scope: Literal["user", "tenant", "provider", "service"]
+    limit_micros: Annotated[Money | None, Field(description="absent where it is not the caller's to know")] = None
+    left_micros: Annotated[Money | None, Field(description="likewise")] = None
     estimated_cost_micros: Money
-    resets_at: Time
+    resets_at: Annotated[Time | None, Field(description="absent where it costs more than a whole day's cap")] = None
 
 
 class Estimate(Answer):

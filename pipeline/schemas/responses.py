@@ -274,12 +274,15 @@ class ProblemBody(Answer):
     existing_id: Annotated[str | None, Field(description="the generation that stands in the way")] = None
     redrive: Annotated[RedrivePlan | None, Field(description="with `repay_needed`: what it would do")] = None
     scope: Annotated[
-        Literal["user", "provider", "service"] | None, Field(description="with `spend_cap`: whose day is spent")
+        Literal["user", "tenant", "provider", "service"] | None,
+        Field(description="with `spend_cap`: whose day is spent"),
     ] = None
-    limit_micros: Annotated[Count | None, Field(description="with `spend_cap`: what a day may cost, micro-USD")] = None
+    limit_micros: Annotated[
+        Count | None, Field(description="with `spend_cap`: what a day may cost, unless others'")
+    ] = None
     left_micros: Annotated[Count | None, Field(description="with `spend_cap`: what is left of it")] = None
     estimated_cost_micros: Annotated[Count | None, Field(description="with `spend_cap`: what this would cost")] = None
-    resets_at: Annotated[Time | None, Field(description="with `spend_cap`: the next midnight (UTC)")] = None
+    resets_at: Annotated[Time | None, Field(description="with `spend_cap`: midnight (UTC), if it helps")] = None
 
 
 class WebhookResult(Answer):

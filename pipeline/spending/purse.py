@@ -47,7 +47,7 @@ class Purse:
         if self._day != day_of(now_ms) or len(self._told) > MOST_TOLD:
             self._day = day_of(now_ms)
             self._told.clear()
-        what = (shortage.bound, tenant if shortage.bound == "user" else None, shortage.name)
+        what = (shortage.bound, tenant if shortage.bound in {"user", "tenant"} else None, shortage.name)
         if what in self._told:
             return False
         self._told.add(what)

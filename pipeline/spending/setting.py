@@ -14,6 +14,7 @@ def purse_of(settings: Settings, catalogues: Mapping[str, Catalogue]) -> Purse:
     """What may be spent at the providers of these catalogues. Caps that were set on purpose bound play money, too."""
     caps = Caps.of_texts(
         user=settings.spend_per_user_day,
+        tenant=settings.spend_per_tenant_day,
         providers=settings.spend_per_provider_day,
         service=settings.spend_per_day,
         chosen=[bound for bound, name in SETTINGS.items() if name.lower() in settings.model_fields_set],

@@ -54,20 +54,23 @@ class Money:
         self._providers: dict[str, int] = {}
         self._names: list[str] | None = None
         self._users: dict[tuple[str, str | None], int] = {}
+        self._tenants: dict[str, int] = {}
 
     def shortage(self, provider: str, tenant: str, user: str | None, micros: int) -> Shortage | None:
         """The first cap that a sum more would break, or None if it fits."""
-        for bound, cap in self._caps.binding(provider):
+        for bound, cap in self._caps.binding(provider, tenant):
             spent = self._spent(bound, cap, provider, tenant, user)
             if spent + micros > cap.micros:
                 name = {Bound.PROVIDER: provider, Bound.USER: user}.get(bound)
                 left = max(0, cap.micros - spent)
-                return Shortage(bound, name, cap.micros, left, micros, next_day(self._tx.now))
+                return Shortage(bound, name, cap.micros, left, micros, next_day(self._tx.now), tenant)
         return None
 
     def take(self, provider: str, tenant: str, user: str | None, micros: int) -> None:
         """This transaction sets a sum aside."""
         self._providers[provider] = self.of_provider(provider) + micros
+        if tenant in self._tenants and self._caps.tenant is not None and self._caps.counts(self._caps.tenant, provider):
+            self._tenants[tenant] += micros
         counted = self._caps.user is None or self._caps.counts(self._caps.user, provider)
         if counted and (tenant, user) in self._users:
             self._users[tenant, user] += micros
@@ -77,6 +80,8 @@ class Money:
             return self.of_provider(provider)
         if bound is Bound.USER:
             return self.of_user(tenant, user)
+        if bound is Bound.TENANT:
+            return self.of_tenant(tenant)
         return sum(self.of_provider(name) for name in self.providers() if self._caps.counts(cap, name))
 
     def providers(self) -> list[str]:
@@ -92,6 +97,17 @@ class Money:
                 "provider = :provider", "provider = :provider", {"provider": provider}, provider
             )
         return self._providers[provider]
+
+    def of_tenant(self, tenant: str) -> int:
+        """Micro-USD of today of a tenant, as the cap of tenants counts. Read provider by provider, by the day."""
+        if tenant not in self._tenants:
+            cap = self._caps.tenant
+            asked = [name for name in self.providers() if cap is None or self._caps.counts(cap, name)]
+            names = {f"provider{number}": name for number, name in enumerate(asked)}
+            among = ", ".join(f":{name}" for name in names) or "NULL"
+            whose = f"provider IN ({among}) AND (tenant_id || '') = :tenant"
+            self._tenants[tenant] = self._sum(whose, whose, {"tenant": tenant} | names, ("tenant", tenant, *asked))
+        return self._tenants[tenant]
 
     def of_user(self, tenant: str, user: str | None) -> int:
         """Micro-USD of today of a user, as the cap of users counts."""
@@ -138,16 +154,24 @@ class Money:
 
 
 def unaffordable(
-    tx: Tx, purse: Purse, tenant: str, user: str | None, prices: Iterable[tuple[str, int]]
+    tx: Tx,
+    purse: Purse,
+    tenant: str,
+    user: str | None,
+    prices: Iterable[tuple[str, int]],
+    money: Money | None = None,
 ) -> Shortage | None:
     """Why a generation cannot be paid today, or None if it can.
 
-    `prices` are (provider, micro-USD) of its chain: only the cap of a provider sends it on to the next one.
+    `prices` are (provider, micro-USD) of its chain: only the cap of a provider sends it on to the next one. With
+    `money` what fits counts there, so that several that are asked for together count each other.
     """
-    money, first = Money(tx, purse), None
+    own, first = money or Money(tx, purse), None
     for provider, micros in prices:
-        shortage = money.shortage(provider, tenant, user, micros)
+        shortage = own.shortage(provider, tenant, user, micros)
         if shortage is None:
+            if money is not None and purse.caps.binding(provider, tenant):
+                money.take(provider, tenant, user, micros)
             return None
         first = first or shortage
         if shortage.bound is not Bound.PROVIDER:

@@ -73,7 +73,7 @@ PREFER = Parameter(
 )
 PROBLEM_HEADERS: dict[int, dict[str, Header]] = {
     401: {"WWW-Authenticate": Header({"type": "string"}, "the challenge (RFC 9110)", always=True)},
-    402: {"Retry-After": Header(RETRY_AFTER.schema, "seconds to midnight (UTC)", always=True)},
+    402: {"Retry-After": Header(RETRY_AFTER.schema, "seconds to midnight (UTC), if that helps")},
     429: {"Retry-After": Header(RETRY_AFTER.schema, RETRY_AFTER.description, always=True)},
     503: {"Retry-After": Header(RETRY_AFTER.schema, RETRY_AFTER.description, always=True)},
 }

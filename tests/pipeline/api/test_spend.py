@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from pipeline import credentials
+from pipeline.credentials import Scope
 from pipeline.lifecycle import Advance, Cancel, DeadLetter, Failed, Fault, Requeue, Step
+from pipeline.models import DEFAULT_TENANT
 from pipeline.spending import Money
-from pipeline.spending.caps import DAY_MS
+from pipeline.spending.caps import DAY_MS, OWN_TENANT
 from pipeline.turn import Report
 from tests.pipeline.api.settings import SETTINGS
 from tests.pipeline.engines import Place
@@ -18,6 +22,7 @@ from tests.pipeline.provider_script import Hand, by_hand, say
 pytestmark = pytest.mark.anyio
 
 SECRETS = {name: SETTINGS[name] for name in ("secret_key", "webhook_secret")}
+OPERATOR = "the-operators-key-of-these-tests"
 PRICE = 400_000
 """Micro-USD of what these tests ask for."""
 
@@ -54,6 +59,98 @@ async def generated(hand: Hand) -> None:
     """The next one is submitted and made."""
     assert isinstance(await hand.take(Step.SUBMIT), Advance)
     assert isinstance(await hand.take(Step.POLL), Advance)
+
+
+# --- several at once, tenants, and what fits in no day ----------------------------------------------------------------
+
+
+async def test_items_of_one_array_count_each_other_and_the_day_is_added_up_once(hand, monkeypatch):
+    asked = []
+    real = Money._sum
+    monkeypatch.setattr(Money, "_sum", lambda *given: asked.append(given[-1]) or real(*given))
+    answer = await hand.house.api.post("/api/generations", json=[{"prompt": "a fox"}] * 20)
+    assert [each["status"] for each in answer.json()["data"]] == [202, 202] + [402] * 18
+    assert len(asked) == len(set(asked)) <= 2
+    assert (await ask(hand)).status_code == 202  # what only waits is set aside at admission
+
+
+async def test_a_price_above_a_whole_days_cap_is_told_as_such(tmp_path, place):
+    async with by_hand(tmp_path, **SECRETS, spend_per_user_day="0.30", database_url=place.url) as hand:
+        answer = await ask(hand, userId="ann")
+        problem = answer.json()
+        assert (answer.status_code, problem["code"], problem["limitMicros"]) == (402, "spend_cap", 300_000)
+        assert "more than a whole day's cap" in problem["detail"]
+        assert "SPEND_PER_USER_DAY" in problem["detail"]
+        assert "Retry-After" not in answer.headers
+        assert problem.get("resetsAt") is None
+        found = await hand.house.api.post("/api/generations/estimate", json={"prompt": "a fox", "userId": "ann"})
+        assert found.json()["spendCap"].get("resetsAt") is None
+
+
+async def keyed(hand: Hand, tenant: str) -> dict[str, str]:
+    scopes = (Scope.SUBMIT, Scope.READ)
+    _, key = await hand.db.write(
+        lambda tx: credentials.create(tx, name=tenant, tenant=tenant, scopes=scopes, random=os.urandom)
+    )
+    return {"Authorization": f"Bearer {key}"}
+
+
+@pytest.fixture
+async def shared(tmp_path, place: Place) -> AsyncIterator[Hand]:
+    """A day has room for two videos of a tenant, and for three of all."""
+    caps = {"spend_per_user_day": "none", "spend_per_tenant_day": "1", "spend_per_day": "1.30"}
+    async with by_hand(tmp_path, **SETTINGS, **caps, api_key=OPERATOR, database_url=place.url) as found:
+        yield found
+
+
+async def test_a_tenant_uses_up_its_own_day_whatever_users_it_makes_up(shared):
+    hand = shared
+    evil, good = await keyed(hand, "evil"), await keyed(hand, "good")
+
+    async def answer(headers: dict[str, str], user: str) -> Any:
+        made = await hand.house.api.post("/api/generations", json={"prompt": "x", "userId": user}, headers=headers)
+        if made.status_code == 202:
+            await hand.take(Step.SUBMIT)
+        return made
+
+    assert [(await answer(evil, f"u{number}")).status_code for number in range(3)] == [202, 202, 402]
+    problem = (await answer(evil, "u9")).json()
+    assert (problem["scope"], problem["limitMicros"], problem["leftMicros"]) == ("tenant", 1_000_000, 200_000)
+    assert "SPEND_PER_TENANT_DAY" in problem["detail"]
+    assert (await answer(good, "ann")).status_code == 202
+
+
+async def test_a_tenant_is_not_told_what_the_whole_service_has_left(shared):
+    hand = shared
+    for tenant in ("one", "two", "three"):
+        headers = await keyed(hand, tenant)
+        made = await hand.house.api.post("/api/generations", json={"prompt": "x"}, headers=headers)
+        assert made.status_code == 202
+        await hand.take(Step.SUBMIT)
+    refused = await hand.house.api.post("/api/generations", json={"prompt": "x"}, headers=headers)
+    problem = refused.json()
+    assert (refused.status_code, problem["scope"]) == (402, "service")
+    assert "the service's money for today is used up" in problem["detail"]
+    assert not {"limitMicros", "leftMicros"} & set(problem)
+    assert "USD" not in problem["detail"]
+    operator = {"Authorization": f"Bearer {OPERATOR}"}
+    own = await hand.house.api.post("/api/generations", json={"prompt": "x"}, headers=operator)
+    assert (own.status_code, own.json()["leftMicros"]) == (402, 100_000)
+
+
+async def test_tenants_are_bound_at_admission_too(shared):
+    hand = shared
+    headers = await keyed(hand, "evil")
+    for number in range(4):
+        body = {"prompt": "x", "userId": f"u{number}"}
+        assert (await hand.house.api.post("/api/generations", json=body, headers=headers)).status_code == 202
+    await generated(hand)
+    rows = await hand.db.read(lambda tx: tx.all("SELECT status FROM job WHERE kind = 'generation' ORDER BY id"))
+    assert [row["status"] for row in rows].count("waiting") == 2
+
+
+def test_the_operators_own_tenant_is_the_one_without_a_key_of_its_own():
+    assert OWN_TENANT == DEFAULT_TENANT
 
 
 # --- refused at once -------------------------------------------------------------------------------------------------
