@@ -25,7 +25,7 @@ from pipeline.app import Plant, make_worker, open_plant, run_until
 from pipeline.config import Settings
 from tests.everyone import hasten
 
-NAMES = {"submit": "intent", "Runner._record": "record", "Worker._look": "claim"}
+NAMES = {"_submit": "intent", "Runner._record": "record", "Worker._look": "claim"}
 """What the commits are, by the function that hands them in."""
 
 
