@@ -100,7 +100,7 @@ class Spool:
             del self._active[path]
 
     async def _write(self, path: Path, chunks: AsyncIterator[bytes], limit: int, free: int) -> Spooled:
-        sink = await self._off_loop(_Sink, path, limit, free, self._limit)
+        sink = await self._open(path, limit, free)
         try:
             block = bytearray()
             async for chunk in chunks:
@@ -113,6 +113,15 @@ class Spool:
         finally:
             await asyncio.shield(self._off_loop(sink.file.close))
 
+    async def _open(self, path: Path, limit: int, free: int) -> _Sink:
+        """The file, open; it is closed and removed again if whoever wanted it is stopped meanwhile."""
+        opening = asyncio.ensure_future(self._off_loop(_Sink, path, limit, free, self._limit))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_abandon)
+            raise
+
     async def _off_loop(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *args))
 
@@ -120,6 +129,12 @@ class Spool:
     def discard(path: Path) -> None:
         """Remove a file; nothing happens when there is none."""
         path.unlink(missing_ok=True)
+
+
+def _abandon(opening: asyncio.Future[_Sink]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().file.close()
+        Path(opening.result().file.name).unlink(missing_ok=True)
 
 
 class _Sink:

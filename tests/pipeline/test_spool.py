@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -110,3 +112,20 @@ async def test_a_download_that_breaks_leaves_nothing_and_gives_its_room_back(spo
     with pytest.raises(SpoolFull, match="cut"):
         await spool.fetch("gen_1-1.part", breaks(), announced=LIMIT, limit=LIMIT)
     assert (files(tmp_path), spool.used()) == ([], 0)
+
+
+async def test_a_download_that_is_stopped_while_its_file_opens_leaves_none_open(spool: Spool, tmp_path: Path) -> None:
+    held = threading.Event()
+    busy = [spool._threads.submit(held.wait) for _ in range(2)]
+    fetching = asyncio.create_task(fetch(spool, "a-1.part", BLOCK))
+    await asyncio.sleep(0)
+    fetching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await fetching
+    held.set()
+    await asyncio.gather(*(asyncio.wrap_future(each) for each in busy))
+    await asyncio.to_thread(spool.close)
+    async with asyncio.timeout(5):
+        while files(tmp_path):  # noqa: ASYNC110 - the file goes when the loop hears of its opening
+            await asyncio.sleep(0.01)
+    gc.collect()
