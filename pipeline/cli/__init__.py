@@ -6,6 +6,7 @@
     operate   stats, dead, redrive, delivery, ...          done by stats, listing, delivery, tables, redriving, acts
     run       serve, api, worker, work, migrate            done by service and schema
     held      held, resolve                                done by holding
+    listen    listen, resend                               done by listening and resending
     keys      create, list, revoke                         done by itself
     local     doctor, config, prune, completion            done by doctor/, effective and pruning
     tools     mock, receive, demo                          done by mock, receiver, demo and its proof
@@ -16,7 +17,7 @@ from __future__ import annotations
 import click
 
 from pipeline import __version__
-from pipeline.cli import ask, held, keys, local, operate, run, tools
+from pipeline.cli import ask, held, keys, listen, local, operate, run, tools
 from pipeline.cli.base import Commands
 
 __all__ = ["main"]
@@ -39,6 +40,6 @@ def main() -> None:
 
 
 main.add_section("Make videos", ask.COMMANDS)
-main.add_section("Look after a service", (*operate.COMMANDS, *held.COMMANDS))
+main.add_section("Look after a service", (*operate.COMMANDS, listen.resend, *held.COMMANDS))
 main.add_section("Run it on this machine", (*run.COMMANDS, *keys.COMMANDS, *local.COMMANDS))
-main.add_section("Develop", (*tools.COMMANDS, local.completion))
+main.add_section("Develop", (*tools.COMMANDS, listen.listen, local.completion))
