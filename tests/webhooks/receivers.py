@@ -11,7 +11,7 @@ import random
 import ssl
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -61,14 +61,19 @@ async def guarded(*, guard: Guard = NEAR, resolve: Resolve | None = None) -> Asy
         lookups.close()
 
 
-def sink(behaviour: str, seen: list[Seen] | None = None, host: str = "127.0.0.1") -> Sink:
+def sink(
+    behaviour: str,
+    seen: list[Seen] | None = None,
+    host: str = "127.0.0.1",
+    uniform: Callable[[], float] = random.random,
+) -> Sink:
     return Sink(
         parse_spec([behaviour]),
         host=host,
         secrets=[SECRET],
         on_request=(lambda _: None) if seen is None else seen.append,
         now=time.time,
-        uniform=random.random,
+        uniform=uniform,
         certificates=certificates(),
     )
 
