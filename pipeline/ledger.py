@@ -19,6 +19,8 @@ from pipeline.spending.caps import DAY_MS
 from providers.base import ErrorCode, Operation, ProviderError, Recovery
 
 MAX_TOKEN = 200
+BY_PERSON = "resolved_by_person"
+"""The error code of a call that a person closed."""
 _OPEN = "outcome IN ('intended', 'accepted', 'unknown')"
 _ANOTHER_IS_OPEN = (
     "EXISTS (SELECT 1 FROM submission other WHERE other.generation_id = submission.generation_id"
@@ -124,6 +126,13 @@ def count(tx: Tx, generation_id: str, run: int) -> int:
     )
 
 
+def took_time(submission: Row) -> bool:
+    """Whether a closed submission was more than a plain refusal: it was looked into, or taken and then failed. Pure."""
+    if is_second(submission):
+        return False
+    return submission["outcome"] != "rejected" or submission["error_code"] in {ErrorCode.NOT_FOUND, BY_PERSON}
+
+
 def may_have_cost(tx: Tx, generation_id: str) -> bool:
     """Whether anything was, or may have been, charged for a generation, in whichever run."""
     return bool(
@@ -154,6 +163,8 @@ def accept(tx: Tx, token: str, operation: Operation) -> bool:
             "UPDATE submission SET operation_id = :operation_id, operation = :operation, answered_at = :now,"
             f" outcome = CASE WHEN {_ANOTHER_IS_OPEN} THEN outcome ELSE 'accepted' END,"
             f" closed_at = CASE WHEN {_ANOTHER_IS_OPEN} THEN closed_at END,"
+            f" error_code = CASE WHEN {_ANOTHER_IS_OPEN} THEN error_code END,"
+            f" error_message = CASE WHEN {_ANOTHER_IS_OPEN} THEN error_message END,"
             " billed = 'unknown', cost_micros = NULL WHERE token = :token AND operation_id IS NULL",
             {
                 "operation_id": operation.id,
@@ -165,19 +176,29 @@ def accept(tx: Tx, token: str, operation: Operation) -> bool:
     )
 
 
-def reject(tx: Tx, token: str, error: ProviderError) -> None:
-    """The provider surely did not take the work: closed at no cost."""
-    _close(tx, token, SubmissionOutcome.REJECTED, error=error, billed="no", cost_micros=0, only="operation_id IS NULL")
+def reject(tx: Tx, token: str, error: ProviderError, *, code: str | None = None) -> None:
+    """The provider surely did not take the work: closed at no cost. `code` is written instead of the error's own."""
+    _close(
+        tx,
+        token,
+        SubmissionOutcome.REJECTED,
+        error=error,
+        code=code,
+        billed="no",
+        cost_micros=0,
+        only="operation_id IS NULL",
+    )
 
 
-def mark_unknown(tx: Tx, token: str, error: ProviderError, *, answered: bool) -> None:
-    """Nobody knows. `answered` says that our call has ended, so that no answer of its own can come any more."""
+def mark_unknown(tx: Tx, token: str, error: ProviderError, *, answered: bool, code: str | None = None) -> None:
+    """Nobody knows. `answered` says that our call has ended, so that no answer of its own can come any more; `code` is
+    written instead of the error's own."""
     tx.run(
         "UPDATE submission SET outcome = 'unknown', error_code = :code, error_message = :message,"
         " answered_at = CASE WHEN :answered = 1 THEN :now ELSE answered_at END"
         " WHERE token = :token AND outcome IN ('intended', 'unknown') AND operation_id IS NULL",
         {
-            "code": error.code,
+            "code": code or error.code,
             "message": error.message,
             "answered": int(answered),
             "now": tx.now,
@@ -186,9 +207,11 @@ def mark_unknown(tx: Tx, token: str, error: ProviderError, *, answered: bool) ->
     )
 
 
-def abandon(tx: Tx, token: str, error: ProviderError) -> None:
-    """Nothing more can be found out: closed, and what it cost stays unknown."""
-    _close(tx, token, SubmissionOutcome.ABANDONED, error=error, billed="unknown", only="operation_id IS NULL")
+def abandon(tx: Tx, token: str, error: ProviderError, *, code: str | None = None) -> None:
+    """Nothing more can be found out: closed, and what it cost stays unknown. `code` is written instead of the error's
+    own."""
+    outcome = SubmissionOutcome.ABANDONED
+    _close(tx, token, outcome, error=error, code=code, billed="unknown", only="operation_id IS NULL")
 
 
 def succeed(tx: Tx, token: str, cost_micros: int | None) -> None:
@@ -223,6 +246,7 @@ def _close(
     only: str,
     among: str = _OPEN,
     cost_micros: int | None = None,
+    code: str | None = None,
 ) -> bool:
     before = _known_cost(tx, token)
     closed = tx.all(
@@ -232,7 +256,7 @@ def _close(
             "outcome": outcome,
             "billed": billed,
             "cost": cost_micros,
-            "code": error.code,
+            "code": code or error.code,
             "message": error.message,
             "now": tx.now,
             "token": token,

@@ -228,6 +228,7 @@ class Job(SQLModel, table=True):
     cancel_requested: int = Field(default=0)
     fallback: int = _added("0", Integer)
     unfunded: int = _added("0", Integer)
+    was_dead: int = _added("0", Integer)
     locked_by: str | None = _opt_text()
     locked_until: int | None = _opt_big()
     finished_at: int | None = _opt_big()

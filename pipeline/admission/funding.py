@@ -25,12 +25,19 @@ MOST_FREED = 500
 AGAIN = 1
 """The day of a job that was passed over before, and is to be looked at again."""
 
-_LINE = """
+_TOOK_TIME = (
+    "(s.outcome <> 'rejected' OR s.error_code = 'provider_not_found' OR s.error_code = 'resolved_by_person')"
+    " AND s.token NOT LIKE '%.%'"
+)
+"""As `ledger.took_time` says it: the wait begins anew with the end of such a submission."""
+_LINE = f"""
 SELECT j.id, j.unfunded, j.fallback, g.id AS generation_id, g.tenant_id, g.user_id, g.provider,
-  g.estimate_micros, coalesce(g.redriven_at, g.created_at) AS asked_at
+  g.estimate_micros, coalesce(
+    (SELECT max(s.closed_at) FROM submission s WHERE s.generation_id = g.id AND {_TOOK_TIME}
+      AND s.closed_at > coalesce(g.redriven_at, g.created_at)), g.redriven_at, g.created_at) AS asked_at
 FROM (SELECT id, subject_id, sort_at, unfunded, fallback FROM job WHERE status = 'waiting' AND lane = :lane
-  AND unfunded <> :today{which} ORDER BY {first}sort_at, id LIMIT :most) j
-JOIN generation g ON g.id = j.subject_id ORDER BY {then}j.sort_at, j.id"""
+  AND unfunded <> :today{{which}} ORDER BY {{first}}sort_at, id LIMIT :most) j
+JOIN generation g ON g.id = j.subject_id ORDER BY {{then}}j.sort_at, j.id"""
 _IN_LINE = _LINE.format(which="", first="", then="")
 _NEW = _LINE.format(which=" AND " + never_refused("job.subject_id"), first="", then="")
 _REFUSED = _LINE.format(which="", first=last_refused("job.subject_id") + ", ", then=last_refused("j.subject_id") + ", ")

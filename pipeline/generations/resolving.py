@@ -154,9 +154,11 @@ def _write(tx: Tx, submission: Row, verdict: Verdict) -> None:
             ledger.accept(tx, token, Operation(verdict.operation, {"model": submission["model"]}))
         case As.NOT_TAKEN:
             message = f"not taken, by the word of {verdict.by}"
-            ledger.reject(tx, token, ProviderError(ErrorCode.TRANSIENT, message, billed=False))
+            error = ProviderError(ErrorCode.TRANSIENT, message, billed=False)
+            ledger.reject(tx, token, error, code=ledger.BY_PERSON)
         case As.ABANDON:
-            ledger.abandon(tx, token, ProviderError(ErrorCode.TRANSIENT, f"given up by {verdict.by}"))
+            error = ProviderError(ErrorCode.TRANSIENT, f"given up by {verdict.by}")
+            ledger.abandon(tx, token, error, code=ledger.BY_PERSON)
 
 
 def _ended(tx: Tx, row: Row) -> Row:

@@ -16,7 +16,7 @@ written only by whoever still holds both: `lock` says whether that is so, `ackno
 """
 
 from pipeline.queue.claiming import RESCUES, claim, extend, next_due
-from pipeline.queue.dead import DeadFilter, Place, dead, dead_groups, hold, redrive
+from pipeline.queue.dead import DeadFilter, Place, dead, dead_groups, hold, redrive, was_dead
 from pipeline.queue.decisions import acknowledge, drop, lock, release
 from pipeline.queue.ended import forget, prune
 from pipeline.queue.jobs import FAR_FUTURE, Claim, LeaseLost, NewJob, enqueue
@@ -57,4 +57,5 @@ __all__ = [
     "send_to",
     "stats",
     "wake",
+    "was_dead",
 ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pipeline.db import Row, Tx
 from pipeline.lifecycle import JobKind, JobStatus
-from pipeline.queue.jobs import NewJob, enqueue
+from pipeline.queue.jobs import Claim, NewJob, enqueue
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,11 @@ def _narrow(tx: Tx, narrowed: DeadFilter) -> tuple[str, dict[str, object]]:
     return "".join(f" AND {condition}" for condition in found), dict(found.values())
 
 
+def was_dead(tx: Tx, claim: Claim) -> bool:
+    """Whether a job that looks for what came late was a dead letter before, and is one again after it."""
+    return bool(tx.value("SELECT was_dead FROM job WHERE id = :id", {"id": claim.id}))
+
+
 def hold(tx: Tx, kind: JobKind, subject_id: str) -> JobStatus | None:
     """Hold the job's row until the transaction ends, as every record of a turn does; None if there is none any more."""
     status = tx.value(
@@ -103,6 +108,7 @@ def redrive(tx: Tx, job: NewJob) -> bool:
             "claims_unrecorded": 0,
             "cancel_requested": 0,
             "unfunded": 0,
+            "was_dead": 0,
             "locked_by": None,
             "locked_until": None,
             "finished_at": None,

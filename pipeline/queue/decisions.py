@@ -75,7 +75,8 @@ def _consequences(tx: Tx, claim: Claim, decision: Decision) -> dict[str, object]
         case Complete() | Fail():
             return {"status": JobStatus.DONE, "finished_at": tx.now}
         case DeadLetter(late=late) | Cancel(late) if late is not None:
-            return _due(tx, late) | {"step": Step.LATE, "attempts": 0, "polls": 0, "cancel_requested": 0}
+            looking = {"step": Step.LATE, "attempts": 0, "polls": 0, "cancel_requested": 0}
+            return _due(tx, late) | looking | {"was_dead": int(isinstance(decision, DeadLetter))}
         case DeadLetter():
             return {"status": JobStatus.DEAD, "finished_at": tx.now, "attempts": claim.attempts + 1}
         case Cancel():

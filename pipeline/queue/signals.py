@@ -43,10 +43,14 @@ def request_cancel(tx: Tx, kind: JobKind, subject_id: str) -> None:
 
 
 def look_again(tx: Tx, generation_id: str) -> None:
-    """Wake a generation's job for news of a paid call; one that has ended takes a look at what came late."""
+    """Wake a generation's job for news of a paid call; one that has ended takes a look at what came late.
+
+    Of a dead letter it is remembered that it was one (see `was_dead`).
+    """
     tx.run(
         "UPDATE job SET status = 'pending', step = 'late', scheduled_for = :now, finished_at = NULL, attempts = 0,"
-        " polls = 0, claims_unrecorded = 0, cancel_requested = 0"
+        " polls = 0, claims_unrecorded = 0, cancel_requested = 0,"
+        " was_dead = CASE WHEN status = 'dead' THEN 1 ELSE 0 END"
         " WHERE kind = 'generation' AND subject_id = :id AND finished_at IS NOT NULL",
         {"id": generation_id, "now": tx.now},
     )

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from pipeline.db import CommitUnknown, Database, DatabaseError, NothingWritten, Tx
-from pipeline.lifecycle import POISON_CLAIMS, Decision, Failed, Fault, JobKind, Snooze, Step
+from pipeline.lifecycle import POISON_CLAIMS, Decision, Failed, Fault, Hold, JobKind, Snooze, Step
 from pipeline.queue import Claim, LeaseLost
 from pipeline.telemetry import emit
 from pipeline.turn import Handler, Report, Turn
@@ -142,10 +142,9 @@ class Runner:
         if decision is None:
             emit("turn.lost", level=logging.WARNING, job=claim.id, step=claim.step, subject=claim.subject_id)
             return
-        quiet = isinstance(decision, Snooze)
         emit(
             "turn.done",
-            level=logging.DEBUG if quiet else logging.INFO,
+            level=_LEVELS.get(type(decision), logging.INFO),
             **{claim.kind.value: claim.subject_id},
             step=claim.step,
             lane=claim.lane,
@@ -159,6 +158,10 @@ class Runner:
             error=getattr(getattr(decision, "fault", None), "message", None),
             **report.fields,
         )
+
+
+_LEVELS: dict[type, int] = {Snooze: logging.DEBUG, Hold: logging.WARNING}
+"""A turn that is nothing new, and one after which nobody knows what became of a paid call."""
 
 
 def _poisoned(claim: Claim) -> Report:

@@ -33,7 +33,7 @@ from pipeline.telemetry import emit
 from pipeline.turn import Report, Turn
 from pipeline.workflow.arriving import follow
 from pipeline.workflow.fallback import or_elsewhere, step_on
-from pipeline.workflow.late import UNSERVED_SECONDS, late, settle, unserved
+from pipeline.workflow.late import UNSERVED_SECONDS, as_before, late, settle, unserved
 from pipeline.workflow.lost import note_lost_call
 from pipeline.workflow.meanwhile import history_of, look_again, overtaken
 from pipeline.workflow.parts import Parts, Subject, subject_of
@@ -76,7 +76,8 @@ class Workflow:
                 closed = admission.closed(tx, claim.lane) if claim.step is Step.SUBMIT else None
                 past = history_of(tx, claim, row, opened)
                 strays = strays_of(past, ended=claim.step is Step.LATE)
-                subjects[claim.id] = Subject(row, opened, made, closed, past, strays)
+                dead = claim.step is Step.LATE and queue.was_dead(tx, claim)
+                subjects[claim.id] = Subject(row, opened, made, closed, past, strays, dead)
         return subjects
 
     async def run(self, turn: Turn) -> Report:
@@ -115,6 +116,8 @@ class Workflow:
             cancel_requested=bool(locked["cancel_requested"]),
             jitter=self._parts.uniform(),
         )
+        if claim.step is Step.LATE:
+            decision = as_before(subject_of(turn), decision)
         if isinstance(decision, Requeue | Fallback) and decision.delay > 0:
             reason = f"{decision.fault.code}: {decision.fault.message}"
             admission.note_refusal(tx, claim.lane, seconds=decision.delay, reason=reason)
@@ -134,7 +137,7 @@ class Workflow:
             return
         changed, event = _consequences(decision, tx.now)
         changed = {**report.patch, **changed}
-        noted = _note(decision)
+        noted = [] if isinstance(decision, Hold) and before["stage"] == Stage.HELD else _note(decision)
         if isinstance(decision, Fallback):
             columns, detail = step_on(self._parts, before, decision)
             changed, noted = changed | columns, [("fallback", detail)]

@@ -7,9 +7,12 @@ from __future__ import annotations
 from pipeline import chain, ledger, timeline
 from pipeline.db import Row, Tx
 from pipeline.lifecycle import (
+    Cancel,
     Complete,
+    DeadLetter,
     Decision,
     Done,
+    Fail,
     Failed,
     Fault,
     GenerationStatus,
@@ -19,7 +22,7 @@ from pipeline.lifecycle import (
     SubmissionOutcome,
 )
 from pipeline.turn import Report, Turn
-from pipeline.workflow.parts import Parts, ask, pace_for, subject_of
+from pipeline.workflow.parts import Parts, Subject, ask, pace_for, subject_of
 from pipeline.workflow.policy import Policies
 from pipeline.workflow.poll import cost_of, operation_of, outputs_of, token_of, with_outputs
 from pipeline.workflow.stopping import BILLED, stop_upstream
@@ -30,8 +33,6 @@ from providers.base import ErrorCode, Operation, Phase, ProviderError, ProviderS
 UNSERVED_SECONDS = 60.0
 CANCELLED = ProviderError(ErrorCode.CANCELLED, "cancelled by the client before it was known to be taken")
 UNSEEN = ProviderError(ErrorCode.TIMEOUT, "the provider came up with nothing more before the last deadline")
-LISTED = frozenset({"deadline_exceeded", "submit_unknown"})
-"""Ends after which a job is a dead letter."""
 
 
 async def late(parts: Parts, turn: Turn) -> Report:
@@ -67,7 +68,19 @@ def over(generation: Row) -> Outcome:
     if generation["status"] == GenerationStatus.CANCELLED:
         return Stopped()
     fault = Fault(generation["error_code"] or "failed", generation["error_message"] or "")
-    return Failed(fault, exhausted=fault.code in LISTED)
+    return Failed(fault)
+
+
+def as_before(subject: Subject, decision: Decision) -> Decision:
+    """A job that looked for what came late ends as it had ended before, whatever its last turn met. Pure."""
+    if not isinstance(decision, Fail | DeadLetter):
+        return decision
+    match over(subject.generation):
+        case Failed(fault):
+            return DeadLetter(fault) if subject.dead else Fail(fault)
+        case Stopped():
+            return Cancel()
+    return Complete()
 
 
 def _elapsed(parts: Parts, generation: Row) -> float:

@@ -7,7 +7,7 @@ from pipeline.db import Tx
 from pipeline.lifecycle import Failed, Step, SubmissionOutcome
 from pipeline.turn import Report, Turn
 from pipeline.workflow.parts import subject_of
-from pipeline.workflow.submit import PROCESS_ENDED
+from pipeline.workflow.submit import OUR_END, PROCESS_ENDED
 
 POISON = "poison"
 
@@ -21,5 +21,5 @@ def note_lost_call(tx: Tx, turn: Turn, report: Report) -> None:
     opened = ledger.open_submission(tx, turn.claim.subject_id)
     if opened is None or opened["outcome"] != SubmissionOutcome.INTENDED:
         return
-    ledger.mark_unknown(tx, opened["token"], PROCESS_ENDED, answered=False)
+    ledger.mark_unknown(tx, opened["token"], PROCESS_ENDED, answered=False, code=OUR_END)
     timeline.note(tx, subject_of(turn).generation, "submit.unknown", reason=PROCESS_ENDED.message)

@@ -59,6 +59,7 @@ class Subject:
         closed: why its lane takes no new submissions, if it does not.
         history: its submissions, oldest first, in turns that may have to do with more than the open one.
         strays: those of them that may have been taken although nobody counts on it.
+        dead: whether its job was a dead letter before it looked for what came late.
     """
 
     generation: Row
@@ -67,6 +68,7 @@ class Subject:
     closed: Closed | None = None
     history: Sequence[Row] = ()
     strays: Sequence[Row] = ()
+    dead: bool = False
 
 
 async def ask(answer: Awaitable[T]) -> T:

@@ -29,7 +29,7 @@ from pipeline.storage import ObjectMissing, StorageError
 from pipeline.turn import Report, Turn
 from pipeline.workflow.arriving import accept, adopted
 from pipeline.workflow.fallback import or_elsewhere, shut
-from pipeline.workflow.parts import Parts, fault_of, pace_for, subject_of
+from pipeline.workflow.parts import Parts, Subject, fault_of, pace_for, subject_of
 from pipeline.workflow.strays import STRAY_WAIT, Found, look_into
 from providers import base
 from providers.base import Accepted, ErrorCode, Operation, ProviderError, Rejected, SubmitContext, SubmitResult
@@ -39,6 +39,8 @@ from webhooks.events import EventType
 PROCESS_ENDED = ProviderError(ErrorCode.TRANSIENT, "our process ended between the intent to pay and its answer")
 STOPPED_WAITING = ProviderError(ErrorCode.TRANSIENT, "our process was stopped while it waited for the answer")
 NEVER_SENT = ProviderError(ErrorCode.TRANSIENT, "the lease ended before anything was sent", billed=False)
+OUR_END = "process_ended"
+"""The code of both: the provider is not to blame."""
 MIN_PAUSE = 1.0
 """Seconds that a provider's lane is closed at least for its 429."""
 PAUSING = frozenset({ErrorCode.AUTH, ErrorCode.QUOTA})
@@ -66,8 +68,7 @@ def _instead(parts: Parts, turn: Turn, found: Found) -> Report | None:
         return Report(Stopped())
     if found.facts:
         return Report(NotYet(0.0))
-    asked_at = subject.generation["redriven_at"] or subject.generation["created_at"]
-    waited = (parts.clock.now_ms() - asked_at) / 1000
+    waited = (parts.clock.now_ms() - _waiting_since(subject)) / 1000
     if waited > parts.policies.queue_timeout:
         message = f"no provider took it within {parts.policies.queue_timeout:g} s (QUEUE_TIMEOUT)"
         return Report(Failed(Fault("deadline_exceeded", message, retryable=True), exhausted=True))
@@ -79,6 +80,14 @@ def _instead(parts: Parts, turn: Turn, found: Found) -> Report | None:
         message = f"{subject.submissions} submissions were made, which is MAX_SUBMISSIONS"
         return Report(Failed(Fault("max_submissions", message), exhausted=True))
     return None
+
+
+def _waiting_since(subject: Subject) -> int:
+    """When it began to wait for its next call, in milliseconds: when it was asked for, or when the call before, which
+    was more than a plain refusal, was done with. `admission.funding` counts the same. Pure."""
+    asked = subject.generation["redriven_at"] or subject.generation["created_at"]
+    done = [row["closed_at"] for row in subject.history if row["closed_at"] is not None and ledger.took_time(row)]
+    return int(max([asked, *done]))
 
 
 async def _submit(parts: Parts, turn: Turn) -> Report:
@@ -123,8 +132,8 @@ def _found(parts: Parts, generation: Row, submission: Row) -> Report:
             return Report(Done(Step.POLL), patch=adopted(generation, submission, parts.clock.now_ms()))
         case SubmissionOutcome.INTENDED:
             return Report(
-                Unknown(fault_of(PROCESS_ENDED)),
-                facts=[lambda tx: ledger.mark_unknown(tx, token, PROCESS_ENDED, answered=False)],
+                Unknown(fault_of(PROCESS_ENDED, code=OUR_END)),
+                facts=[lambda tx: ledger.mark_unknown(tx, token, PROCESS_ENDED, answered=False, code=OUR_END)],
                 notes=[("submit.unknown", {"reason": PROCESS_ENDED.message})],
             )
     return Report(Unknown(Fault("submit_unknown", submission["error_message"] or PROCESS_ENDED.message)))
@@ -204,11 +213,11 @@ def answered(parts: Parts, turn: Turn, token: str, result: SubmitResult) -> Repo
         case Rejected(error):
             return _rejected(parts, turn, token, error)
         case base.Unknown(error):
-            pause = parts.policies.lane_pause
+            pause, code = parts.policies.lane_pause, OUR_END if error is STOPPED_WAITING else None
             return Report(
-                Unknown(fault_of(error)),
+                Unknown(fault_of(error, code=code)),
                 facts=[
-                    lambda tx: ledger.mark_unknown(tx, token, error, answered=True),
+                    lambda tx: ledger.mark_unknown(tx, token, error, answered=True, code=code),
                     lambda tx: admission.note_unknown(tx, lane, seconds=pause),
                 ],
                 notes=[("submit.unknown", {"reason": error.message, "http_status": error.http_status})],

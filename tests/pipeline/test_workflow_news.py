@@ -6,10 +6,24 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
-from pipeline.lifecycle import Advance, Cancel, Complete, DeadLetter, Fail, Fallback, Requeue, Snooze, Step
+from pipeline.lifecycle import (
+    Advance,
+    Cancel,
+    Complete,
+    DeadLetter,
+    Decision,
+    Fail,
+    Fallback,
+    Hold,
+    Requeue,
+    Retry,
+    Snooze,
+    Step,
+)
 from pipeline.workflow.arriving import accept
 from providers.base import Operation
 from tests.pipeline.api.settings import SETTINGS
@@ -209,3 +223,135 @@ async def test_a_second_operation_hides_no_video_from_a_redrive(house: House) ->
         for step in (Step.POLL, Step.STORE):
             await hand.take(step)
         assert (await again(hand, generation_id, dryRun=True))["redrive"]["from"] == "store"
+
+
+# --- words and times -------------------------------------------------------------------------------------------------
+
+
+async def test_the_wait_for_a_call_begins_when_the_one_before_is_done_with(house: House) -> None:
+    async with house(**CLOSED["person"]) as hand:
+        await hand.held(**OLD)
+        await hand.change("generation", created_at=-2 * 86400.0)
+        await closed_by_hand(hand, "not_taken")
+        hand.script.submit = [say(202, {"id": "vid_2"})]
+        assert isinstance(await hand.take(Step.SUBMIT), Advance)
+
+
+async def test_who_waits_anew_for_money_does_not_come_and_go(house: House) -> None:
+    async with house(**CLOSED["person"], spend_per_user_day="0.40") as hand:
+        await hand.held(**OLD)
+        await hand.change("generation", created_at=-2 * 86400.0)
+        await closed_by_hand(hand, "not_taken")
+        await hand.db.write(lambda tx: tx.run("UPDATE job SET sort_at = sort_at + 10000000"))
+        hand.script.submit = [say(202, {"id": "vid_2"})]
+        await hand.house.submit("another")
+        assert isinstance(await hand.take(Step.SUBMIT), Advance)
+        states = await hand.db.read(lambda tx: tx.all("SELECT status FROM job WHERE kind = 'generation' ORDER BY id"))
+        assert [row["status"] for row in states] == ["waiting", "pending"]
+
+
+async def test_refusals_do_not_prolong_the_wait_for_a_call(house: House) -> None:
+    async with house(lane_pause=0.1) as hand:
+        await hand.house.submit("a fox")
+        hand.script.submit = [say(429)]
+        assert isinstance(await hand.take(Step.SUBMIT), Requeue)
+        await hand.change("generation", created_at=-2 * 86400.0)
+        await hand.change("lane", paused_until=None)
+        assert isinstance(await hand.take(Step.SUBMIT), DeadLetter)
+
+
+async def closed_by_hand(hand: Hand, said: str) -> None:
+    """The one generation's call is parked, and a person says what became of it."""
+    assert isinstance(await hand.take(Step.RESOLVE), Hold)
+    path = f"/api/generations/{(await hand.row('generation'))['id']}/resolve"
+    answer = await hand.house.api.post(path, json={"as": said})
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize(("said", "outcome"), [("not_taken", "rejected"), ("abandon", "abandoned")])
+async def test_a_call_that_a_person_closed_says_so(house: House, said: str, outcome: str) -> None:
+    async with house(**CLOSED["person"]) as hand:
+        await hand.held(**OLD)
+        await closed_by_hand(hand, said)
+        row = await hand.row("submission")
+        assert (row["outcome"], row["error_code"]) == (outcome, "resolved_by_person")
+
+
+async def test_an_acceptance_clears_the_error_that_was_believed(house: House) -> None:
+    async with house(**CLOSED["person"]) as hand:
+        await hand.held(**OLD)
+        before, sent = await hand.row("generation"), await hand.row("submission")
+        assert sent["error_code"] == "provider_unavailable"
+        await hand.db.write(lambda tx: accept(tx, before, sent["token"], Operation("vid_1")))
+        row = await hand.row("submission")
+        assert (row["outcome"], row["error_code"], row["error_message"]) == ("accepted", None, None)
+
+
+async def test_our_own_end_is_no_fault_of_the_provider(house: House) -> None:
+    async with house(**CLOSED["person"]) as hand:
+        generation_id = (await hand.house.submit("a fox"))["id"]
+        await hand.run(await hand.begin(Step.SUBMIT))
+        await hand.db.write(lambda tx: tx.run("UPDATE job SET locked_until = 0"))
+        decision = await hand.take(Step.SUBMIT)
+        assert isinstance(decision, Hold)
+        assert decision.fault.code == "process_ended"
+        assert (await hand.row("submission"))["error_code"] == "process_ended"
+        assert (await hand.row("generation"))["error_code"] == "process_ended"
+        await hand.change("submission", **OLD)
+        assert await hand.take(Step.RESOLVE) == Hold(None, ANY)
+        assert (await hand.house.timeline(generation_id)).count("held") == 1
+
+
+# --- dead letters that are rung about --------------------------------------------------------------------------------
+
+
+async def dead(hand: Hand) -> list[dict[str, Any]]:
+    return list((await hand.house.api.get("/api/queue/dead")).json()["data"])
+
+
+async def late_turns(hand: Hand) -> Decision | None:
+    """Late turns until one ends the job."""
+    for _ in range(10):
+        decision = await hand.take(Step.LATE)
+        if not isinstance(decision, Snooze | Retry):
+            return decision
+    raise AssertionError("it looks for ever")
+
+
+async def test_a_dead_letter_that_is_rung_about_stays_one(house: House) -> None:
+    async with house(mock_recovery="callback", store_attempts=1) as hand:
+        hand.script.cancel, hand.script.file = [say(409)], [say(404)]
+        await hand.house.submit("a fox")
+        for step in (Step.SUBMIT, Step.POLL, Step.STORE):
+            await hand.take(step)
+        (before,) = await dead(hand)
+        await ring(hand, str((await hand.row("submission"))["token"]), "vid_other")
+        assert isinstance(await late_turns(hand), DeadLetter)
+        (after,) = await dead(hand)
+        assert after["error"] == before["error"]
+        assert after["error"]["code"] == "download_failed"
+
+
+async def test_what_failed_for_good_becomes_no_dead_letter_by_a_ring(house: House) -> None:
+    async with house(mock_recovery="callback") as hand:
+        refusal = {"status": "failed", "error": {"code": "moderation", "message": "no"}}
+        hand.script.poll, hand.script.cancel = [say(200, refusal)], [say(409)]
+        await hand.house.submit("a fox")
+        for step in (Step.SUBMIT, Step.POLL):
+            await hand.take(step)
+        await ring(hand, str((await hand.row("submission"))["token"]), "vid_other")
+        hand.script.poll = []
+        assert isinstance(await late_turns(hand), Fail)
+        assert await dead(hand) == []
+
+
+async def test_a_late_file_that_cannot_be_had_leaves_a_cancelled_generation_cancelled(house: House) -> None:
+    async with house(late_results="keep", store_attempts=2) as hand:
+        hand.script.cancel, hand.script.file, hand.script.poll = [say(409)], [say(404)], [RUNNING]
+        generation_id = (await hand.house.submit("a fox"))["id"]
+        await hand.take(Step.SUBMIT)
+        await hand.house.api.post(f"/api/generations/{generation_id}/cancel")
+        assert isinstance(await hand.take(Step.POLL), Cancel)
+        hand.script.poll = []
+        assert await late_turns(hand) == Cancel()
+        assert await dead(hand) == []

@@ -139,7 +139,7 @@ async def test_a_repeat_that_is_taken_after_all_is_adopted_as_taken_now(tmp_path
         hand.script.submit = accepted
         assert isinstance(await hand.take(Step.RESOLVE), Advance)
         assert 0 <= await hand.now() - (await hand.row("generation"))["accepted_at"] < 5000
-        assert await end_of_call(hand) == ("accepted", "provider_unavailable")
+        assert await end_of_call(hand) == ("accepted", None)
 
 
 async def test_a_repeat_that_meets_a_rate_limit_is_repeated_as_often_as_it_takes(tmp_path):

@@ -37,7 +37,7 @@ def upgrade() -> None:
         op.add_column("generation", sa.Column(name, sa.BigInteger(), nullable=False, server_default="0"))
     for name in ("warnings", "billed", "last_input_key", "last_input_sha256", "last_input_type"):
         op.add_column("generation", sa.Column(name, sa.Text(), nullable=True))
-    for name in ("fallback", "unfunded"):
+    for name in ("fallback", "unfunded", "was_dead"):
         op.add_column("job", sa.Column(name, sa.Integer(), nullable=False, server_default="0"))
     op.add_column("lane", sa.Column("probing", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("submission", sa.Column("user_id", sa.Text(), nullable=True))
