@@ -5,6 +5,7 @@
     ask       submit, watch, show, list, cancel, delete    done by submit, watch, follow; client asks, words tell
     operate   stats, dead, redrive, delivery, ...          done by stats, listing, delivery, tables, redriving, acts
     run       serve, api, worker, work, migrate            done by service and schema
+    endpoints endpoints and its commands                   done by places
     held      held, resolve                                done by holding
     listen    listen, resend                               done by listening and resending
     keys      create, list, revoke                         done by itself
@@ -17,7 +18,7 @@ from __future__ import annotations
 import click
 
 from pipeline import __version__
-from pipeline.cli import ask, held, keys, listen, local, operate, run, tools
+from pipeline.cli import ask, endpoints, held, keys, listen, local, operate, run, tools
 from pipeline.cli.base import Commands
 
 __all__ = ["main"]
@@ -40,6 +41,6 @@ def main() -> None:
 
 
 main.add_section("Make videos", ask.COMMANDS)
-main.add_section("Look after a service", (*operate.COMMANDS, listen.resend, *held.COMMANDS))
+main.add_section("Look after a service", (*operate.COMMANDS, *endpoints.COMMANDS, listen.resend, *held.COMMANDS))
 main.add_section("Run it on this machine", (*run.COMMANDS, *keys.COMMANDS, *local.COMMANDS))
 main.add_section("Develop", (*tools.COMMANDS, listen.listen, local.completion))

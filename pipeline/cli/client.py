@@ -85,6 +85,10 @@ class Client:
         """Do; with `once` never a second time unless the first surely did not arrive."""
         return await self._ask("POST", path, self._patience, body=None if body is None else dict(body), once=once)
 
+    async def patch(self, path: str, body: Mapping[str, Any]) -> Answer:
+        """Change."""
+        return await self._ask("PATCH", path, self._patience, body=dict(body))
+
     async def delete(self, path: str) -> Answer:
         """Remove."""
         return await self._ask("DELETE", path, self._patience)
