@@ -116,7 +116,7 @@ class Settings(BaseSettings):
     slots_submit: int = Field(16, ge=1)
     slots_poll: int = Field(64, ge=1)
     slots_store: int = Field(8, ge=1)
-    slots_deliver: int = Field(64, ge=1)
+    slots_deliver: int = Field(256, ge=1)
 
     # How long things are kept: seconds after their end, 0 is for ever
     keep_videos: float = Field(0.0, ge=0)

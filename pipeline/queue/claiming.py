@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from pipeline.db import Row, Tx
 from pipeline.lifecycle import JobKind, Step
@@ -63,9 +64,11 @@ def claim(
 
     `busy` counts the turns that this process already runs per lane, of which `per_lane` are allowed (0: no bound), so
     that one slow receiver or provider cannot fill the slots. Where `rooms` are given, nothing is taken of other lanes,
-    and of each no more than it says.
+    and of each no more than it says; and many slow receivers together leave places for the others: see `_SHARES`.
     """
     lanes = dict(busy or {})
+    if rooms is not None:
+        rooms = _sharing(rooms, lanes, limit)
     bounds = None if rooms is None else {lane: lanes.get(lane, 0) + room for lane, room in rooms.items()}
     most = per_lane or limit if rooms is None else max(rooms.values(), default=0)
     if not most:
@@ -73,7 +76,8 @@ def claim(
     rescued = tx.all(_EXPIRED + tx.skip_locked, {"step": step, "now": tx.now, "rescues": RESCUES})
     expired = {row["id"] for row in rescued}
     due = rescued + _due(tx, step, min(limit, most), rooms)
-    chosen = _in_turn(due, lanes, lambda lane: most if bounds is None else bounds.get(lane, 0))[:limit]
+    places = _Places(sum(lanes.values()), limit, shared=rooms is not None)
+    chosen = _in_turn(due, lanes, lambda lane: most if bounds is None else bounds.get(lane, 0), places)
     got = _take(tx, [row["id"] for row in chosen], step=step, worker=worker, lease=lease)
     return [
         _as_claim(
@@ -111,15 +115,52 @@ def _take(tx: Tx, ids: list[int], *, step: Step, worker: str, lease: float) -> d
     return {row["id"]: row for row in tx.all(_TAKE.format(among=among), values)}
 
 
-def _in_turn(due: Sequence[Row], busy: dict[str, int], bound: Callable[[str], int]) -> list[Row]:
-    """One job of each lane, then a second of each, and so on; a lane stops at its bound."""
+_SHARES = (1.0, 0.75, 0.5)
+"""Of a process's places, so much may be taken before a lane gets its first, its second, and any more. A hundred
+receivers that hang would hold every place for as long as WEBHOOK_TIMEOUT, before anything is known of them."""
+_FEW = 16
+"""Places that are not shared out like that: two lanes may fill them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """The places of a process for a step: in use and free, and whether lanes share them by `_SHARES`."""
+
+    used: int
+    free: int
+    shared: bool
+
+    def has(self, taken: int, rank: int) -> bool:
+        """Whether there is one, after so many were taken, for the `rank`-th (from 0) of a lane."""
+        places = self.used + self.free
+        if not self.shared or places <= _FEW:
+            return taken < self.free
+        return taken < self.free and self.used + taken < max(_FEW, places * _SHARES[min(rank, 2)])
+
+
+def _sharing(rooms: Mapping[str, int], busy: Mapping[str, int], free: int) -> dict[str, int]:
+    """The rooms of which something could come: others need not be looked at."""
+    places = _Places(sum(busy.values()), free, shared=True)
+    ranks = next((rank for rank in (0, 1, 2) if not places.has(0, rank)), None)
+    if ranks is None:
+        return dict(rooms)
+    left = {lane: min(room, ranks - busy.get(lane, 0)) for lane, room in rooms.items()}
+    return {lane: room for lane, room in left.items() if room > 0}
+
+
+def _in_turn(due: Sequence[Row], busy: dict[str, int], bound: Callable[[str], int], places: _Places) -> list[Row]:
+    """One job of each lane, then a second of each, and so on while there are places; a lane stops at its bound."""
     ranked = []
     for order, row in enumerate(due):
         rank = busy.get(row["lane"], 0)
         if rank < bound(row["lane"]):
             busy[row["lane"]] = rank + 1
             ranked.append((rank, order, row))
-    return [row for _, _, row in sorted(ranked, key=lambda item: item[:2])]
+    chosen: list[Row] = []
+    for rank, _, row in sorted(ranked, key=lambda item: item[:2]):
+        if places.has(len(chosen), rank):
+            chosen.append(row)
+    return chosen
 
 
 def _as_claim(row: Row, *, worker: str, late_ms: int, rescued: bool) -> Claim:

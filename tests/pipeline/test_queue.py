@@ -91,6 +91,26 @@ async def test_a_lane_takes_no_more_than_its_places(db: Database) -> None:
     assert await claim(db, per_lane=2, busy={"a": 2, "b": 2}) == []
 
 
+async def test_many_lanes_together_leave_places_for_the_others(db: Database) -> None:
+    """Of 64 places, 40 receivers get one each, some a second, none a third; who comes later still finds a place."""
+    lanes = [f"endpoint:{number:02}" for number in range(40)]
+    for lane in lanes:
+        await enqueue(db, *(f"{lane}-{n}" for n in range(4)), lane=lane, step=Step.DELIVER)
+    rooms = dict.fromkeys([*lanes, "endpoint:later"], 8)
+    busy = Counter(each.lane for each in await claim(db, step=Step.DELIVER, limit=64, rooms=rooms))
+    assert (len(busy), busy.total(), max(busy.values())) == (40, 48, 2)
+    again = {"step": Step.DELIVER, "limit": 16, "rooms": rooms, "busy": busy}
+    assert await claim(db, **again) == []
+    await enqueue(db, *(f"later-{n}" for n in range(4)), lane="endpoint:later", step=Step.DELIVER)
+    assert [each.lane for each in await claim(db, **again)] == ["endpoint:later"]
+
+
+async def test_one_lane_may_have_its_whole_room_of_many_places_and_of_few(db: Database) -> None:
+    await enqueue(db, *(f"g{n}" for n in range(30)), lane="endpoint:a", step=Step.DELIVER)
+    for limit, taken in ((64, 8), (16, 8), (4, 4), (1, 1)):
+        assert len(await claim(db, step=Step.DELIVER, limit=limit, rooms={"endpoint:a": 8})) == taken
+
+
 async def test_two_claimers_never_get_the_same_job(db: Database, place: Place) -> None:
     names = [f"g{n:03}" for n in range(120)]
     for at in range(4):
