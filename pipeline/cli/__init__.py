@@ -10,6 +10,7 @@
     listen    listen, resend                               done by listening and resending
     keys      create, list, revoke                         done by itself
     local     doctor, config, prune, completion            done by doctor/, effective and pruning
+    hooks     trigger, verify, sink                        done by trigger and samples, verify, sink
     tools     mock, receive, demo                          done by mock, receiver, demo and its proof
 """
 
