@@ -18,6 +18,7 @@ from pipeline.api.problems import Problem
 from pipeline.api.service import Service
 from pipeline.api.waiting import asked_seconds, until_ended
 from pipeline.credentials import Scope
+from pipeline.db import Row
 from pipeline.lifecycle import TERMINAL
 from pipeline.schemas import GenerationCreate, generation_view
 
@@ -61,7 +62,7 @@ async def _answer(request: Request, service: Service, kept: Kept) -> Response:
     ended = row["status"] in TERMINAL
     if not ended:
         headers["Retry-After"] = RETRY_AFTER
-    return JSONResponse(generation_view(row, service.links), 202 if kept.new and not ended else 200, headers)
+    return JSONResponse(_view(service, row, kept), 202 if kept.new and not ended else 200, headers)
 
 
 async def _many(request: Request, service: Service, tenant: str, key: str | None, raw: bytes) -> Response:
@@ -89,7 +90,7 @@ async def _item(service: Service, tenant: str, key: str | None, index: int, text
 def _item_view(request: Request, service: Service, answer: Answer) -> dict[str, Any]:
     if isinstance(answer, Problem):
         return {"status": answer.status, "problem": answer.body(request)}
-    return {"status": 202 if answer.new else 200, "generation": generation_view(answer.row, service.links)}
+    return {"status": 202 if answer.new else 200, "generation": _view(service, answer.row, answer)}
 
 
 @asynccontextmanager
@@ -114,3 +115,9 @@ def _idempotency_key(request: Request) -> str | None:
     if len(given) > 1 or not _KEY.match(key):
         raise Problem(400, "invalid_idempotency_key", "send one, of 1 to 255 visible ASCII characters, such as a UUID")
     return key
+
+
+def _view(service: Service, row: Row, kept: Kept) -> dict[str, Any]:
+    """The generation; where several may be asked, with what it costs if the dearest makes it."""
+    most = {} if kept.most_micros is None else {"maxEstimatedCostMicros": kept.most_micros}
+    return generation_view(row, service.links) | most

@@ -46,13 +46,21 @@ class Asked:
         """Whether bytes came with it that have to be stored."""
         return self.checked.image is not None or self.checked.last_image is not None
 
+    @property
+    def most_micros(self) -> int | None:
+        """The list price of the dearest of its candidates, in micro-USD: who is asked in the end may cost that. None
+        where there is but one."""
+        chain = self.checked.chain
+        return max(each.estimate_micros for each in chain.candidates) if chain.has_fallback else None
+
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A generation, and whether this request made it."""
+    """A generation, whether this request made it, and the dearest price of its chain (micro-USD)."""
 
     row: Row
     new: bool
+    most_micros: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +146,7 @@ async def _prepare(service: Service, asked: Asked) -> _Ready | Answer:
     try:
         known = await service.db.read(lambda tx: generations.repeated(tx, asked.tenant, asked.body, asked.key))
         if known is not None:
-            return Kept(known, new=False)
+            return Kept(known, new=False, most_micros=asked.most_micros)
         return await _with_pictures(service, asked, generation_id)
     except (Conflict, Deleted) as error:
         return _refused(error)
@@ -196,7 +204,7 @@ def _create(service: Service, tx: Tx, item: _Ready | Answer, trace: str | None, 
         )
     except (Conflict, Deleted) as error:
         return _refused(error)
-    return Kept(row, new)
+    return Kept(row, new, item.asked.most_micros)
 
 
 def _too_dear(service: Service, tx: Tx, asked: Asked, money: Money) -> Problem | None:

@@ -136,6 +136,9 @@ class Generation(Answer):
     parameters: ShownParameters
     fallback: Annotated[list[ShownFallback], Field(description="who would be asked next, in this order")]
     estimated_cost_micros: Annotated[Count, Field(description="list price of one submission in micro-USD")]
+    max_estimated_cost_micros: Annotated[
+        Count | None, Field(description="answering a request alone: that of the dearest of several")
+    ] = None
     eta: Annotated[Eta | None, Field(description="while its provider works: when that should be done")]
     warnings: Annotated[list[str], Field(description="what a person should know about what was asked")]
     billed: Annotated[

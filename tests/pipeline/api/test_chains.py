@@ -69,6 +69,17 @@ async def test_every_candidate_is_settled_and_kept(house):
     assert (job["lane"], job["fallback"]) == ("provider:mock", 1)
 
 
+async def test_the_answer_names_the_price_of_the_dearest_who_may_be_asked(house):
+    asked = {"prompt": "x", "provider": "mock", "fallback": [{"provider": "runway"}]}
+    found = (await house.api.post("/api/generations/estimate", json=asked)).json()["candidates"]
+    prices = [each["estimatedCostMicros"] for each in found]
+    assert prices[1] > prices[0]
+    made = (await house.api.post("/api/generations", json=asked)).json()
+    assert (made["estimatedCostMicros"], made["maxEstimatedCostMicros"]) == (prices[0], max(prices))
+    several = (await house.api.post("/api/generations", json=[asked])).json()["data"]
+    assert several[0]["generation"]["maxEstimatedCostMicros"] == max(prices)
+
+
 async def test_one_provider_needs_no_chain(house):
     made = await house.submit("x", provider="mock")
     assert row(house, "generation", made["id"])["chain"] == "[]"
