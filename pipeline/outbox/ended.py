@@ -8,6 +8,7 @@ from pipeline import queue
 from pipeline.db import Tx
 from pipeline.ids import border
 from pipeline.lifecycle import JobKind
+from pipeline.outbox.recovering import forget_recoveries
 
 _OLD = (
     "id < :border AND NOT EXISTS (SELECT 1 FROM webhook_delivery d WHERE d.event_id = webhook_event.id"
@@ -19,13 +20,15 @@ _OLD = (
 def prune(tx: Tx, *, before: int, limit: int, dry: bool = False) -> int:
     """Delete events from before a time with their deliveries and attempts, or count them all.
 
-    What is still to be delivered stays, and what was delivered since that time.
+    What is still to be delivered stays, and what was delivered since that time. Recoveries that ended before it go
+    along, uncounted.
     """
     values = {"border": border("evt", before), "before": before, "limit": limit}
     if dry:
         return int(tx.value(f"SELECT count(*) FROM webhook_event WHERE {_OLD}", values))
     old = tx.all(f"SELECT id FROM webhook_event WHERE {_OLD} ORDER BY id LIMIT :limit", values)
     _forget_events(tx, [row["id"] for row in old])
+    forget_recoveries(tx, before)
     return len(old)
 
 
