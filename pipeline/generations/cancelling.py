@@ -43,6 +43,8 @@ def _cancelled(tx: Tx, row: Row, outbox: Outbox) -> Row:
     tx.update("generation", changed, "id = :id", {"id": row["id"]})
     timeline.note(tx, row, "ended.cancelled", before="a turn held it", billed=changed["billed"])
     outbox.record(tx, row | changed, EventType.CANCELLED)
+    if any(each["candidate_operation_id"] is not None for each in ledger.history(tx, row["id"])):
+        queue.look_again(tx, row["id"])  # what was named for a call of before may be at work
     return row | changed
 
 

@@ -124,6 +124,17 @@ async def test_a_cancel_stops_what_turns_up_before_the_next_call(house: House) -
         assert hand.script.calls["submit"] == 1
 
 
+async def test_a_cancel_of_what_waits_still_looks_after_what_was_named(house: House) -> None:
+    async with house(**CLOSED["lookup"]) as hand:
+        generation_id, token = await closed_call(hand, "lookup")
+        await ring(hand, token, "vid_1")
+        hand.script.poll = [RUNNING]
+        await hand.house.api.post(f"/api/generations/{generation_id}/cancel")
+        assert (await hand.house.get(generation_id))["status"] == "cancelled"
+        assert await late_turns(hand) == Cancel()
+        assert hand.script.calls["cancel"] == 1
+
+
 async def test_an_answer_that_comes_while_its_generation_waits_ends_the_wait(house: House) -> None:
     async with house(**CLOSED["person"], spend_per_user_day="0.40") as hand:
         generation_id, token = await closed_call(hand, "person")
