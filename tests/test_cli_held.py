@@ -48,6 +48,16 @@ def test_what_is_held_is_explained_and_what_is_not_is_said(service):
     assert "its last call is abandoned" in again.stderr
 
 
+def test_what_is_deleted_can_still_be_closed(service):
+    generation_id = held(service, "a stoat")
+    service.call(service.house.api.post, f"/api/generations/{generation_id}/cancel")
+    service.call(service.house.ended, generation_id)
+    assert service.call(service.house.api.delete, f"/api/generations/{generation_id}").status_code == 204
+    done = service.run("resolve", generation_id, "--as", "abandon", "--yes")
+    assert (done.exit_code, done.stdout) == (0, f"{generation_id}  cancelled\n"), done.output
+    assert service.run("held").stdout == "nothing is held: every paid call has a known outcome\n"
+
+
 def test_what_a_person_found_goes_on(service):
     generation_id = held(service, "an owl")
     made = service.call(service.house.provider.post, "/v1/videos", json=ASKED, headers=KEY).json()

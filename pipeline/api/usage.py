@@ -86,6 +86,7 @@ def _sum_view(row: Row) -> dict[str, Any]:
         "submissions": row["submissions"],
         "succeeded": row["succeeded"],
         "failed": row["failed"],
+        "notTaken": row["not_taken"],
         "open": row["open"],
         "unclear": row["unclear"],
         "costMicros": row["cost_micros"],

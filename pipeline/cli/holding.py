@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.cli.acts import sure
+from pipeline.cli.base import CommandError, Unreachable
 from pipeline.cli.client import Client, path_of
 from pipeline.cli.listing import more_text
 from pipeline.cli.tables import age
@@ -53,9 +54,15 @@ async def resolve_one(
     client: Client, reference: str, said: str, operation: str | None, *, yes: bool, as_json: bool
 ) -> str:
     """Ask whoever is there, and say it; how the generation stands then, as text. Raises CommandError."""
-    generation = await client.generation(reference)
-    price = dollars(generation["estimatedCostMicros"])
+    try:
+        price = dollars((await client.generation(reference))["estimatedCostMicros"])
+    except Unreachable:
+        raise
+    except CommandError:  # it was deleted or is gone; its call may still be open
+        price = "what it cost"
     sure(_QUESTIONS[said].format(operation=operation, price=price), yes)
     body = {"as": WORDS[said]} | ({} if operation is None else {"operation": operation})
     done = await client.post(f"{path_of(reference)}/resolve", body, once=True)
-    return json_text(done) if as_json else f"{done['id']}  {stage_text(done)}"
+    if as_json:
+        return json_text(done)
+    return f"{done['id']}  {stage_text(done)}" if done else f"{reference}  closed in the ledger"

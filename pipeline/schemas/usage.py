@@ -14,11 +14,12 @@ assert set(Outcome.__args__) == set(SubmissionOutcome)  # type: ignore[attr-defi
 
 
 class UsageSum(Answer):
-    """Possibly-paid calls, added up. `submissions` is the sum of the four that follow it."""
+    """Possibly-paid calls, added up. `submissions` is the sum of the five that follow it."""
 
     submissions: Count
     succeeded: Count
     failed: Annotated[Count, Field(description="or refused, and what it cost is known")]
+    not_taken: Annotated[Count, Field(description="by the word of a person who looked (resolve)")]
     open: Annotated[Count, Field(description="under way")]
     unclear: Annotated[Count, Field(description="whether they were charged is not known")]
     cost_micros: Annotated[Count, Field(description="reported by the provider, else by the list")]

@@ -26,6 +26,9 @@ _KEYS = {
 }
 _FIRST = {By.DAY: "name DESC"}
 
+_NOT_TAKEN = "(outcome = 'rejected' AND coalesce(error_code, '') = 'resolved_by_person')"
+"""By the word of a person who looked (`ledger.BY_PERSON`): nothing failed."""
+
 _FIGURES = {
     "submissions": "count(*)",
     "succeeded": "sum(CASE WHEN outcome = 'succeeded' THEN 1 ELSE 0 END)",
@@ -35,8 +38,10 @@ _FIGURES = {
         " AND billed = 'unknown') THEN 1 ELSE 0 END)"
     ),
     "failed": (
-        "sum(CASE WHEN outcome IN ('failed', 'rejected', 'abandoned') AND billed <> 'unknown' THEN 1 ELSE 0 END)"
+        "sum(CASE WHEN outcome IN ('failed', 'rejected', 'abandoned') AND billed <> 'unknown'"
+        f" AND NOT {_NOT_TAKEN} THEN 1 ELSE 0 END)"
     ),
+    "not_taken": f"sum(CASE WHEN {_NOT_TAKEN} AND billed <> 'unknown' THEN 1 ELSE 0 END)",
     "cost_micros": "sum(CASE WHEN billed <> 'no' THEN coalesce(cost_micros, 0) ELSE 0 END)",
     "open_micros": "sum(CASE WHEN billed <> 'no' AND cost_micros IS NULL THEN estimate_micros ELSE 0 END)",
 }
@@ -62,8 +67,8 @@ class Span:
 def usage(tx: Tx, span: Span, by: By, *, limit: int) -> tuple[list[Row], Row]:
     """Up to `limit` groups, the dearest first (days: the latest), and the sum of all groups.
 
-    Rows: `name`, `provider` (of a model), `submissions` = `succeeded` + `failed` + `open` + `unclear`; `cost_micros` is
-    what is known, `open_micros` the estimates of what is not. Read by index, provider by provider.
+    Rows: `name`, `provider` (of a model), `submissions` = `succeeded` + `failed` + `not_taken` + `open` +
+    `unclear`; `cost_micros` is what is known, `open_micros` the estimates of what is not. Read by index, provider by provider.
     """
     name, provider = _KEYS[by]
     names = [row["name"] for row in tx.all(_NAMES)]

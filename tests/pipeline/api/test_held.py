@@ -408,6 +408,13 @@ async def test_what_the_provider_has_of_what_is_gone_is_closed_with_its_operatio
     assert submission["operation_id"] == "vid_7"
 
 
+async def test_usage_calls_it_not_taken_and_no_failure(hand: Hand) -> None:
+    generation_id = await parked(hand)
+    assert (await say_so(hand, generation_id, "not_taken"))[0] == 200
+    total = (await hand.house.api.get("/api/usage")).json()["total"]
+    assert (total["submissions"], total["failed"], total["notTaken"], total["unclear"]) == (1, 0, 1, 0)
+
+
 async def test_another_tenant_decides_nothing_of_what_is_gone(hand: Hand) -> None:
     generation_id = await cancelled_and_unclear(hand)
     await hand.db.write(lambda tx: tx.run("DELETE FROM generation"))
