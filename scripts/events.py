@@ -47,34 +47,43 @@ def told() -> dict[str, Told]:
     """Every event that the code tells, by name."""
     found: dict[str, Told] = {}
     reported: list[str] = []
-    for call in _calls():
+    for call, tables in _calls():
         if _name_of(call) == "Report":
             reported += _reported(call)
         elif _name_of(call) == "emit" and call.args and isinstance(call.args[0], ast.Constant):
-            found.setdefault(call.args[0].value, Told()).add(_levels(call), _fields(call))
+            found.setdefault(call.args[0].value, Told()).add(_levels(call, tables), _fields(call))
     found["turn.done"].add(set(), reported)
     for name, fields in ELSEWHERE.items():
         found[name].add(set(), list(fields))
     return found
 
 
-def _calls() -> Iterator[ast.Call]:
+def _calls() -> Iterator[tuple[ast.Call, dict[str, ast.expr]]]:
+    """Every call, with the annotated constants of its file: a level may be looked up in one."""
     for path in sorted((ROOT / "pipeline").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+        tree = ast.parse(path.read_text())
+        tables = {
+            node.target.id: node.value
+            for node in tree.body
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None
+        }
+        for node in ast.walk(tree):
             if isinstance(node, ast.Call):
-                yield node
+                yield node, tables
 
 
 def _name_of(call: ast.Call) -> str:
     return call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
 
 
-def _levels(call: ast.Call) -> set[int]:
+def _levels(call: ast.Call, tables: dict[str, ast.expr]) -> set[int]:
     given = next((word.value for word in call.keywords if word.arg == "level"), None)
     if given is None:
         return {20}
-    numbers = {node.value for node in ast.walk(given) if isinstance(node, ast.Constant) and node.value in LEVELS}
-    return numbers | {NAMES[node.attr] for node in ast.walk(given) if isinstance(node, ast.Attribute)}
+    named = [tables[node.id] for node in ast.walk(given) if isinstance(node, ast.Name) and node.id in tables]
+    nodes = [node for tree in (given, *named) for node in ast.walk(tree)]
+    numbers = {node.value for node in nodes if isinstance(node, ast.Constant) and node.value in LEVELS}
+    return numbers | {NAMES[node.attr] for node in nodes if isinstance(node, ast.Attribute) and node.attr in NAMES}
 
 
 def _fields(call: ast.Call) -> list[str]:

@@ -5,12 +5,15 @@ import json
 import os
 import shutil
 import subprocess
+import time
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.checkout import ROOT, blocks
 from webhooks.ed25519 import InvalidKey, new_key_pair, public_of
 from webhooks.signing import InvalidSecret, InvalidSignature, new_secret, parse_secret, sign, verify
 
@@ -67,6 +70,36 @@ def test_nodes_crypto_accepts_what_we_sign_and_nothing_else() -> None:
     command = [str(NODE), "-e", VERIFY]
     done = subprocess.run(command, input=json.dumps(cases).encode(), capture_output=True, check=True, timeout=30)
     assert json.loads(done.stdout) == [True] * 50 + [False] * 2
+
+
+ASK = """
+import { genuine } from "./verify-v1a.mjs";
+import { readFileSync } from "node:fs";
+const cases = JSON.parse(readFileSync(0));
+console.log(JSON.stringify(cases.map(([key, headers, body]) => genuine(key, headers, Buffer.from(body)))));
+"""
+
+
+@pytest.mark.skipif(NODE is None, reason="needs Node.js")
+def test_the_receiver_of_the_document_takes_what_we_sign_and_nothing_else(tmp_path: Path) -> None:
+    (code,) = (block.text for block in blocks(ROOT / "docs" / "webhooks.md", "js") if "verify-v1a.mjs" in block.text)
+    (tmp_path / "verify-v1a.mjs").write_text(code)
+    (tmp_path / "ask.mjs").write_text(ASK)
+    body, now = "Füße 🎬", int(time.time())
+    headers = sign([SECRET, PRIVATE], event_id="msg_1", timestamp=now, body=body.encode())
+    old = sign([PRIVATE], event_id="msg_1", timestamp=now - 400, body=body.encode())
+    cases = [
+        (PUBLIC, headers, body),
+        (PUBLIC, headers, f"{body} "),
+        (public_of(new_key_pair(os.urandom)), headers, body),
+        (PUBLIC, old, body),
+        (PUBLIC, headers | {"webhook-signature": headers["webhook-signature"].split(" ")[0]}, body),
+        (PUBLIC, headers | {"webhook-signature": "v1a v1a, v1a,AAAA"}, body),
+        (PUBLIC, {}, body),
+    ]
+    command = [str(NODE), str(tmp_path / "ask.mjs")]
+    done = subprocess.run(command, input=json.dumps(cases).encode(), capture_output=True, check=True, timeout=30)
+    assert json.loads(done.stdout) == [True] + [False] * 6
 
 
 def test_both_schemes_at_once_and_each_is_enough() -> None:
