@@ -68,7 +68,8 @@ def usage(tx: Tx, span: Span, by: By, *, limit: int) -> tuple[list[Row], Row]:
     """Up to `limit` groups, the dearest first (days: the latest), and the sum of all groups.
 
     Rows: `name`, `provider` (of a model), `submissions` = `succeeded` + `failed` + `not_taken` + `open` +
-    `unclear`; `cost_micros` is what is known, `open_micros` the estimates of what is not. Read by index, provider by provider.
+    `unclear`; `cost_micros` is what is known, `open_micros` the estimates of what is not. Read by index, provider by
+    provider.
     """
     name, provider = _KEYS[by]
     names = [row["name"] for row in tx.all(_NAMES)]
