@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pipeline import admission
 from pipeline.spending.caps import DAY_MS
 from tests.everyone import at_the_mock
 from tests.house import House, eventually, open_house
@@ -29,20 +30,20 @@ async def at_noon(house: House) -> Time:
 
 
 async def two(house: House, **members: Any) -> list[str]:
-    """Two orders in one request, so that both are taken before either costs anything."""
-    answer = await house.api.post("/api/generations", json=[{"prompt": "a fox", **members}] * 2)
-    assert answer.status_code == 202, answer.text
-    return [item["generation"]["id"] for item in answer.json()["data"]]
+    """Two orders, one by one, of which both are taken before either costs anything: nothing starts meanwhile."""
+    db = house.plant.db
+    await db.write(lambda tx: admission.pause(tx, admission.EVERYTHING, seconds=60, reason="a test"))
+    ids = [(await house.submit("a fox", **members))["id"] for _ in range(2)]
+    await db.write(lambda tx: admission.resume(tx, admission.EVERYTHING))
+    house.plant.doorbell.ring()
+    return ids
 
 
 async def test_what_finds_no_money_waits_until_midnight(tmp_path):
     async with open_house(tmp_path, spend_per_user_day="0.5") as house:
         time = await at_noon(house)
-        ids = await two(house)
+        first, second = await two(house)
         await eventually(lambda: waiting(house), lambda count: count == 1, 10)
-        rows = [await house.get(each) for each in ids]
-        (first,) = [row["id"] for row in rows if row["stage"] != "waiting"]
-        (second,) = [each for each in ids if each != first]
         assert (await house.ended(first))["status"] == "completed"
         assert "waiting.spend" in await house.timeline(second)
         assert (await house.api.post("/api/generations", json={"prompt": "another"})).status_code == 402
