@@ -164,8 +164,7 @@ def _portion(tx: Tx, row: Row) -> bool:
     }
     tx.update("webhook_recovery", progress, "id = :id", {"id": row["id"]})
     if ended:
-        told = {"recovery": row["id"], "sent": progress["done"], "skipped": progress["skipped"]}
-        tx.emit("webhook.recovered", **told)
+        tx.emit("webhook.recovered", recovery=row["id"], sent=progress["done"], skipped=progress["skipped"])
     return ended
 
 
