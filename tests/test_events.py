@@ -28,7 +28,7 @@ def test_every_event_is_told_somewhere_and_no_other():
 def test_events_with_fields_from_elsewhere_are_named():
     splats = {
         call.args[0].value
-        for call in _calls()
+        for call, _ in _calls()
         if _name_of(call) == "emit"
         and call.args
         and isinstance(call.args[0], ast.Constant)
