@@ -383,6 +383,132 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/webhooks/endpoints": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Where events go, and how it fares
+         * @description Newest first. The one of WEBHOOK_URL is among them, for the tenant `default` and the operator.
+         */
+        get: operations["listEndpoints"];
+        put?: never;
+        /**
+         * Send events to a URL
+         * @description Nothing is requested there now; `test` does that. A tenant has at most 20 endpoints; once it has one of its own, nothing of it goes to WEBHOOK_URL any more.
+         */
+        post: operations["createEndpoint"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/webhooks/endpoints/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One endpoint */
+        get: operations["getEndpoint"];
+        put?: never;
+        post?: never;
+        /** Send nothing there any more */
+        delete: operations["deleteEndpoint"];
+        options?: never;
+        head?: never;
+        /**
+         * Change an endpoint
+         * @description Members that are left out stay as they are. `headers` are replaced as a whole.
+         */
+        patch: operations["updateEndpoint"];
+        trace?: never;
+    };
+    "/api/webhooks/endpoints/{id}/rotate-secret": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Give an endpoint a new secret
+         * @description The old ones sign beside it for `overlapSeconds`, a day unless asked otherwise. 0 is for a secret that leaked: all old ones are gone at once. At most 10 are live.
+         */
+        post: operations["rotateEndpointSecret"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/webhooks/endpoints/{id}/test": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Send a test event and see what is answered
+         * @description A signed `webhook.test` is sent at once, as real events are, whatever the filter says and also while the endpoint is switched off. Nothing follows from the answer.
+         */
+        post: operations["testEndpoint"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/webhooks/endpoints/{id}/enable": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Switch an endpoint on again
+         * @description Whatever had switched it off or paused it is forgotten.
+         */
+        post: operations["enableEndpoint"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/webhooks/endpoints/{id}/disable": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Switch an endpoint off
+         * @description What is due there ends dead; it is listed, and can be sent again.
+         */
+        post: operations["disableEndpoint"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/webhooks/deliveries": {
         parameters: {
             query?: never;
@@ -428,6 +554,80 @@ export interface paths {
         put?: never;
         /** Send the same event once more */
         post: operations["redeliver"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/webhooks/recover": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Send all again that failed since a time
+         * @description Of deliveries that were made since then: what is dead gets a new schedule, what waits for its next try goes now. Events keep their ids. Endpoints that were switched off are skipped, unless one is named that its failures had switched off or paused: that is opened.
+         */
+        post: operations["recoverDeliveries"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/webhooks/recoveries": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A page of recoveries, newest first */
+        get: operations["listRecoveries"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/webhooks/recoveries/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How far a recovery is */
+        get: operations["getRecovery"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/webhooks/stream": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Events as they are recorded, with the bytes that webhooks carry
+         * @description First `ready`, whose id is where the stream begins; then one event for each that is recorded, of every type that an endpoint wants and of all ends. Its data is JSON: `id`, `type`, `generation`, `createdAt`, and `body`, the very text that is signed and sent. Whoever comes back with `after` (or `Last-Event-ID`) misses nothing, and may hear again what came up to 30 s before: an event is known by its `id`. Unless `Accept` names `text/event-stream` it ends with what there is.
+         */
+        get: operations["streamEvents"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -683,6 +883,39 @@ export interface components {
             response: string | null;
         };
         /**
+         * AttemptInFull
+         * @description The same with all that went over the wire. Times are in milliseconds and not there where nothing was measured.
+         */
+        AttemptInFull: {
+            attempt: number;
+            /**
+             * Format: date-time
+             * @example 2026-11-24T05:58:38.674Z
+             */
+            at: string;
+            /** @description the receiver's HTTP status */
+            status: number | null;
+            reason: string | null;
+            detail: string | null;
+            milliseconds: number | null;
+            /** @description the beginning of the receiver's body */
+            response: string | null;
+            /** @description the IP address that was used; or `proxy`: see EGRESS_PROXY */
+            address: string | null;
+            /** @description `replaced`: a reused one had gone stale, and it was sent once more at once */
+            connection: ("new" | "reused" | "replaced") | null;
+            dnsMilliseconds: number | null;
+            connectMilliseconds: number | null;
+            tlsMilliseconds: number | null;
+            firstByteMilliseconds: number | null;
+            /** @description as sent; the values of an endpoint's own are hidden */
+            requestHeaders: components["schemas"]["Header"][];
+            /** @description bytes of the body that were sent */
+            requestBytes: number | null;
+            /** @description the first 20 */
+            responseHeaders: components["schemas"]["Header"][];
+        };
+        /**
          * Batch
          * @description An answer to each request, in their order.
          */
@@ -871,7 +1104,7 @@ export interface components {
         };
         /**
          * DeliveryWithAttempts
-         * @description The same with every attempt.
+         * @description The same with the bytes that are sent, and every attempt.
          */
         DeliveryWithAttempts: {
             id: string;
@@ -896,7 +1129,176 @@ export interface components {
             finishedAt: string | null;
             errorCode: string | null;
             lastError: string | null;
-            attempts: components["schemas"]["Attempt"][];
+            /** @description the very text that is signed; null once it was forgotten */
+            body: string | null;
+            /** @description what a pending delivery waits for, in words */
+            waitingFor: string | null;
+            attempts: components["schemas"]["AttemptInFull"][];
+        };
+        /**
+         * Endpoint
+         * @description Where events go, and how it fares.
+         */
+        Endpoint: {
+            id: string;
+            /** @constant */
+            object: "endpoint";
+            tenant: string;
+            url: string;
+            events: string[];
+            description: string | null;
+            /** @description names, each with `***` */
+            headers: {
+                [key: string]: string;
+            };
+            ordered: boolean;
+            maxInFlight: number | null;
+            ratePerMinute: number | null;
+            /** @description its url, events and secret are those of the settings */
+            fromSettings: boolean;
+            /** @enum {string} */
+            signing: "v1" | "v1a" | "both";
+            secrets: components["schemas"]["ShownSecret"][];
+            enabled: boolean;
+            disabledAt: string | null;
+            disabledReason: string | null;
+            /** @description since when nothing arrives */
+            failingSince: string | null;
+            /** @description left alone for now, by a failing receiver or its wish */
+            paused: components["schemas"]["ShownPause"] | null;
+            lastAttempt: components["schemas"]["LastAttempt"] | null;
+            /**
+             * Format: date-time
+             * @example 2026-11-24T05:58:38.674Z
+             */
+            createdAt: string;
+            updatedAt: string | null;
+        };
+        /**
+         * EndpointCreate
+         * @description Where events are to go, and which.
+         */
+        EndpointCreate: {
+            url: string;
+            /** @description types, and `generation.*` for all of them; else the three ends */
+            events?: ("generation.completed" | "generation.failed" | "generation.cancelled" | "generation.processing" | "generation.progress" | "generation.held" | "generation.expired" | "webhook.test" | "generation.*")[];
+            description?: string | null;
+            /** @description sent along; only their names are ever shown */
+            headers?: {
+                [key: string]: string;
+            };
+            /**
+             * @description later events of a generation wait for earlier ones
+             * @default false
+             */
+            ordered?: boolean;
+            maxInFlight?: number | null;
+            ratePerMinute?: number | null;
+            /**
+             * @description `v1` is HMAC, `v1a` is Ed25519 with a public key
+             * @default v1
+             * @enum {string}
+             */
+            signing?: "v1" | "v1a" | "both";
+            secret?: string | null;
+        };
+        /**
+         * EndpointDisable
+         * @description Why, for people.
+         */
+        EndpointDisable: {
+            reason?: string | null;
+        };
+        /**
+         * EndpointList
+         * @description A page of endpoints, newest first.
+         */
+        EndpointList: {
+            /** @constant */
+            object: "list";
+            data: components["schemas"]["Endpoint"][];
+            hasMore: boolean;
+            nextCursor: string | null;
+        };
+        /**
+         * EndpointTest
+         * @description How a test went.
+         */
+        EndpointTest: {
+            /** @constant */
+            object: "endpointTest";
+            endpoint: string;
+            eventId: string;
+            delivered: boolean;
+            /** @description the receiver's HTTP status */
+            status: number | null;
+            reason: string;
+            /** @description what happened, and what to do about it */
+            detail: string;
+            milliseconds: number;
+            phases: components["schemas"]["Phases"];
+            /** @description the IP address that was reached */
+            address: string | null;
+            /** @description the beginning of the receiver's body */
+            response: string;
+        };
+        /**
+         * EndpointUpdate
+         * @description What is to change; members that are left out stay as they are.
+         */
+        EndpointUpdate: {
+            url?: string;
+            /** @description types, and `generation.*` for all of them */
+            events?: ("generation.completed" | "generation.failed" | "generation.cancelled" | "generation.processing" | "generation.progress" | "generation.held" | "generation.expired" | "webhook.test" | "generation.*")[];
+            description?: string | null;
+            /** @description all of them anew; a value `***` keeps the one that is kept */
+            headers?: {
+                [key: string]: string;
+            };
+            ordered?: boolean;
+            maxInFlight?: number | null;
+            ratePerMinute?: number | null;
+        };
+        /**
+         * EndpointWithSecret
+         * @description The same with its new secret, which nobody can read again.
+         */
+        EndpointWithSecret: {
+            id: string;
+            /** @constant */
+            object: "endpoint";
+            tenant: string;
+            url: string;
+            events: string[];
+            description: string | null;
+            /** @description names, each with `***` */
+            headers: {
+                [key: string]: string;
+            };
+            ordered: boolean;
+            maxInFlight: number | null;
+            ratePerMinute: number | null;
+            /** @description its url, events and secret are those of the settings */
+            fromSettings: boolean;
+            /** @enum {string} */
+            signing: "v1" | "v1a" | "both";
+            secrets: components["schemas"]["ShownSecret"][];
+            enabled: boolean;
+            disabledAt: string | null;
+            disabledReason: string | null;
+            /** @description since when nothing arrives */
+            failingSince: string | null;
+            /** @description left alone for now, by a failing receiver or its wish */
+            paused: components["schemas"]["ShownPause"] | null;
+            lastAttempt: components["schemas"]["LastAttempt"] | null;
+            /**
+             * Format: date-time
+             * @example 2026-11-24T05:58:38.674Z
+             */
+            createdAt: string;
+            updatedAt: string | null;
+            /** @description `whsec_...`; null for `v1a` alone, whose public key is above */
+            secret: string | null;
         };
         /**
          * Estimate
@@ -942,6 +1344,12 @@ export interface components {
              */
             p90: string;
         };
+        /**
+         * EventType
+         * @description Every type of event, by its name on the wire.
+         * @enum {string}
+         */
+        EventType: "generation.completed" | "generation.failed" | "generation.cancelled" | "generation.processing" | "generation.progress" | "generation.held" | "generation.expired" | "webhook.test";
         /**
          * ExpectedSeconds
          * @description From the acceptance to the finished video: from our own history, or from the catalogue while that is short.
@@ -1015,6 +1423,8 @@ export interface components {
             fallback: components["schemas"]["ShownFallback"][];
             /** @description list price of one submission in micro-USD */
             estimatedCostMicros: number;
+            /** @description answering a request alone: that of the dearest of several */
+            maxEstimatedCostMicros?: number | null;
             /** @description while its provider works: when that should be done */
             eta: components["schemas"]["Eta"] | null;
             /** @description what a person should know about what was asked */
@@ -1107,6 +1517,14 @@ export interface components {
          */
         GenerationRequest: components["schemas"]["GenerationCreate"] | components["schemas"]["GenerationCreate"][];
         /**
+         * Header
+         * @description One header.
+         */
+        Header: {
+            name: string;
+            value: string;
+        };
+        /**
          * Health
          * @description The process answers.
          */
@@ -1128,14 +1546,13 @@ export interface components {
             generationId: string;
             tenant: string;
             userId: string | null;
-            /**
-             * @description of the generation; one that has ended may still have such a call
-             * @enum {string}
-             */
-            status: "queued" | "processing" | "completed" | "failed" | "cancelled";
+            /** @description of the generation; one that has ended may still have such a call, even if it is gone */
+            status: ("queued" | "processing" | "completed" | "failed" | "cancelled") | "gone";
             stage: string | null;
             provider: string;
             model: string | null;
+            /** @description its beginning, to know the work by; null if deleted */
+            promptBegins: string | null;
             /**
              * Format: date-time
              * @description when the call was made
@@ -1156,6 +1573,8 @@ export interface components {
             /** @description what happens after that (ON_UNKNOWN_SUBMIT) */
             then: string;
             whatToDo: string;
+            /** @description for the operator alone: where our token stands */
+            whereTokenIs: string | null;
         };
         /**
          * HeldList
@@ -1282,6 +1701,21 @@ export interface components {
             pausedReason: string | null;
         };
         /**
+         * LastAttempt
+         * @description How the last attempt to deliver went.
+         */
+        LastAttempt: {
+            /**
+             * Format: date-time
+             * @example 2026-11-24T05:58:38.674Z
+             */
+            at: string;
+            delivery: string;
+            status: number | null;
+            reason: string;
+            detail: string;
+        };
+        /**
          * LastHour
          * @description About the last 60 minutes; figures come a few seconds late.
          */
@@ -1401,6 +1835,16 @@ export interface components {
             reason?: string | null;
         };
         /**
+         * Phases
+         * @description Where the time went, in milliseconds; null where there was no such phase.
+         */
+        Phases: {
+            dns: number | null;
+            connect: number | null;
+            tls: number | null;
+            firstByte: number | null;
+        };
+        /**
          * ProblemBody
          * @description An answer that says no (RFC 9457).
          */
@@ -1413,7 +1857,7 @@ export interface components {
             detail: string;
             instance: string;
             /** @enum {string} */
-            code: "body_too_large" | "callback_refused" | "callback_unverified" | "commit_unknown" | "database_unavailable" | "forbidden" | "generation_id_conflict" | "gone" | "host_not_allowed" | "http_error" | "idempotency_conflict" | "internal_error" | "invalid_idempotency_key" | "invalid_json" | "invalid_parameter" | "invalid_request" | "method_not_allowed" | "not_ended" | "not_found" | "not_held" | "not_ready" | "not_redrivable" | "operation_taken" | "operation_unknown" | "origin_not_allowed" | "overloaded" | "provider_not_configured" | "provider_unreachable" | "range_not_satisfiable" | "rate_limited" | "repay_needed" | "request_in_progress" | "spend_cap" | "still_under_way" | "storage_unavailable" | "too_many_watchers" | "unauthorized" | "unknown_provider" | "unsupported_media_type" | "unsupported_parameters" | "video_gone" | "webhook_not_allowed";
+            code: "body_too_large" | "callback_refused" | "callback_unverified" | "commit_unknown" | "database_unavailable" | "forbidden" | "generation_id_conflict" | "gone" | "host_not_allowed" | "http_error" | "idempotency_conflict" | "internal_error" | "invalid_idempotency_key" | "invalid_json" | "invalid_parameter" | "invalid_request" | "method_not_allowed" | "not_ended" | "not_found" | "not_held" | "not_ready" | "not_redrivable" | "operation_taken" | "operation_unknown" | "origin_not_allowed" | "overloaded" | "provider_not_configured" | "provider_unreachable" | "range_not_satisfiable" | "rate_limited" | "repay_needed" | "request_in_progress" | "sealed_away" | "set_by_settings" | "spend_cap" | "still_under_way" | "storage_unavailable" | "too_many" | "too_many_watchers" | "unauthorized" | "unknown_provider" | "unsupported_media_type" | "unsupported_parameters" | "video_gone" | "webhook_not_allowed";
             requestId: string | null;
             /** @description whether the same request may be taken later */
             retryable: boolean;
@@ -1424,14 +1868,14 @@ export interface components {
             /** @description with `repay_needed`: what it would do */
             redrive?: components["schemas"]["RedrivePlan"] | null;
             /** @description with `spend_cap`: whose day is spent */
-            scope?: ("user" | "provider" | "service") | null;
-            /** @description with `spend_cap`: what a day may cost, micro-USD */
+            scope?: ("user" | "tenant" | "provider" | "service") | null;
+            /** @description with `spend_cap`: what a day may cost, unless others' */
             limitMicros?: number | null;
             /** @description with `spend_cap`: what is left of it */
             leftMicros?: number | null;
             /** @description with `spend_cap`: what this would cost */
             estimatedCostMicros?: number | null;
-            /** @description with `spend_cap`: the next midnight (UTC) */
+            /** @description with `spend_cap`: midnight (UTC), if it helps */
             resetsAt?: string | null;
         };
         /**
@@ -1496,6 +1940,75 @@ export interface components {
             checks: {
                 [key: string]: string;
             };
+        };
+        /**
+         * Recover
+         * @description Which deliveries are sent again: those that were made since a time, and failed.
+         */
+        Recover: {
+            /**
+             * Format: date-time
+             * @description made since
+             */
+            since: string;
+            /** @description made before; else until now */
+            until?: string | null;
+            /** @description to this one only, which is opened if failures closed it */
+            endpoint?: string | null;
+            types?: components["schemas"]["EventType"][] | null;
+        };
+        /**
+         * Recovery
+         * @description All that failed since a time, sent again: how far that is.
+         */
+        Recovery: {
+            id: string;
+            /** @constant */
+            object: "recovery";
+            /** @enum {string} */
+            state: "pending" | "running" | "done" | "failed";
+            /** @description deliveries that had failed when it was asked for */
+            total: number;
+            /** @description set going so far; their deliveries tell how they fare */
+            sent: number;
+            /** @description their endpoint is off or gone, or what they said was deleted */
+            skipped: number;
+            asked: components["schemas"]["RecoveryAsked"];
+            /**
+             * Format: date-time
+             * @example 2026-11-24T05:58:38.674Z
+             */
+            createdAt: string;
+            finishedAt: string | null;
+        };
+        /**
+         * RecoveryAsked
+         * @description What a recovery was asked for.
+         */
+        RecoveryAsked: {
+            /**
+             * Format: date-time
+             * @example 2026-11-24T05:58:38.674Z
+             */
+            since: string;
+            /**
+             * Format: date-time
+             * @example 2026-11-24T05:58:38.674Z
+             */
+            until: string;
+            endpoint: string | null;
+            types: string[] | null;
+        };
+        /**
+         * RecoveryList
+         * @description A page of recoveries, newest first.
+         */
+        RecoveryList: {
+            /** @constant */
+            object: "list";
+            data: components["schemas"]["Recovery"][];
+            hasMore: boolean;
+            nextCursor: string | null;
         };
         /**
          * Redrive
@@ -1566,6 +2079,8 @@ export interface components {
             fallback: components["schemas"]["ShownFallback"][];
             /** @description list price of one submission in micro-USD */
             estimatedCostMicros: number;
+            /** @description answering a request alone: that of the dearest of several */
+            maxEstimatedCostMicros?: number | null;
             /** @description while its provider works: when that should be done */
             eta: components["schemas"]["Eta"] | null;
             /** @description what a person should know about what was asked */
@@ -1662,6 +2177,17 @@ export interface components {
             successor: string;
         };
         /**
+         * SecretRotate
+         * @description How the secrets are replaced. Old ones go on signing for the overlap; with none they are gone at once.
+         */
+        SecretRotate: {
+            /** @default 86400 */
+            overlapSeconds?: number;
+            /** @description another way to sign; else as before */
+            signing?: ("v1" | "v1a" | "both") | null;
+            secret?: string | null;
+        };
+        /**
          * ShownFallback
          * @description Another provider that would be asked.
          */
@@ -1702,24 +2228,52 @@ export interface components {
             lastImage?: components["schemas"]["ShownImage"] | null;
         };
         /**
+         * ShownPause
+         * @description Nothing is sent there for now.
+         */
+        ShownPause: {
+            /**
+             * Format: date-time
+             * @example 2026-11-24T05:58:38.674Z
+             */
+            until: string;
+            reason: string | null;
+        };
+        /**
+         * ShownSecret
+         * @description A live secret, as far as it may be shown.
+         */
+        ShownSecret: {
+            /** @enum {string} */
+            kind: "v1" | "v1a";
+            /** @description how it begins */
+            hint: string | null;
+            /** @description `whpk_...` of `v1a`, to verify with */
+            publicKey: string | null;
+            /**
+             * Format: date-time
+             * @example 2026-11-24T05:58:38.674Z
+             */
+            createdAt: string;
+            /** @description until when it signs; null for a current one */
+            expiresAt: string | null;
+        };
+        /**
          * SpendCap
          * @description Why a real request would be answered 402 `spend_cap` just now.
          */
         SpendCap: {
             detail: string;
             /** @enum {string} */
-            scope: "user" | "provider" | "service";
-            /** @description micro-USD */
-            limitMicros: number;
-            /** @description micro-USD */
-            leftMicros: number;
+            scope: "user" | "tenant" | "provider" | "service";
+            /** @description absent where it is not the caller's to know */
+            limitMicros?: number | null;
+            /** @description likewise */
+            leftMicros?: number | null;
             /** @description micro-USD */
             estimatedCostMicros: number;
-            /**
-             * Format: date-time
-             * @example 2026-11-24T05:58:38.674Z
-             */
-            resetsAt: string;
+            /** @description absent where it costs more than a whole day's cap */
+            resetsAt?: string | null;
         };
         /**
          * Submission
@@ -1866,6 +2420,8 @@ export interface components {
             succeeded: number;
             /** @description or refused, and what it cost is known */
             failed: number;
+            /** @description by the word of a person who looked (resolve) */
+            notTaken: number;
             /** @description under way */
             open: number;
             /** @description whether they were charged is not known */
@@ -1883,13 +2439,15 @@ export interface components {
         };
         /**
          * UsageSum
-         * @description Possibly-paid calls, added up. `submissions` is the sum of the four that follow it.
+         * @description Possibly-paid calls, added up. `submissions` is the sum of the five that follow it.
          */
         UsageSum: {
             submissions: number;
             succeeded: number;
             /** @description or refused, and what it cost is known */
             failed: number;
+            /** @description by the word of a person who looked (resolve) */
+            notTaken: number;
             /** @description under way */
             open: number;
             /** @description whether they were charged is not known */
@@ -1935,6 +2493,8 @@ export interface components {
             fallback: components["schemas"]["ShownFallback"][];
             /** @description list price of one submission in micro-USD */
             estimatedCostMicros: number;
+            /** @description answering a request alone: that of the dearest of several */
+            maxEstimatedCostMicros?: number | null;
             /** @description while its provider works: when that should be done */
             eta: components["schemas"]["Eta"] | null;
             /** @description what a person should know about what was asked */
@@ -2131,6 +2691,25 @@ export interface components {
                 };
             };
         };
+        /** @description `database_unavailable`, `overloaded`, `too_many_watchers` */
+        "limited-database_unavailable-overloaded-too_many_watchers": {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                RateLimit: components["headers"]["RateLimit"];
+                /** @description seconds to wait before asking again */
+                "Retry-After": number;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["ProblemBody"] & {
+                    /** @constant */
+                    status?: 503;
+                    /** @enum {unknown} */
+                    code?: "database_unavailable" | "overloaded" | "too_many_watchers";
+                };
+            };
+        };
         /** @description `gone` */
         "limited-gone": {
             headers: {
@@ -2269,14 +2848,31 @@ export interface components {
                 };
             };
         };
+        /** @description `set_by_settings` */
+        "limited-set_by_settings": {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                RateLimit: components["headers"]["RateLimit"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["ProblemBody"] & {
+                    /** @constant */
+                    status?: 409;
+                    /** @enum {unknown} */
+                    code?: "set_by_settings";
+                };
+            };
+        };
         /** @description `spend_cap` */
         "limited-spend_cap": {
             headers: {
                 "X-Request-Id": components["headers"]["X-Request-Id"];
                 "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
                 RateLimit: components["headers"]["RateLimit"];
-                /** @description seconds to midnight (UTC) */
-                "Retry-After": number;
+                /** @description seconds to midnight (UTC), if that helps */
+                "Retry-After"?: number;
                 [name: string]: unknown;
             };
             content: {
@@ -2324,6 +2920,23 @@ export interface components {
                 };
             };
         };
+        /** @description `webhook_not_allowed`, `invalid_request` */
+        "limited-webhook_not_allowed-invalid_request": {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                RateLimit: components["headers"]["RateLimit"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["ProblemBody"] & {
+                    /** @constant */
+                    status?: 422;
+                    /** @enum {unknown} */
+                    code?: "webhook_not_allowed" | "invalid_request";
+                };
+            };
+        };
         /** @description `not_found` */
         not_found: {
             headers: {
@@ -2353,6 +2966,7 @@ export interface components {
     pathItems: never;
 }
 export type Attempt = components['schemas']['Attempt'];
+export type AttemptInFull = components['schemas']['AttemptInFull'];
 export type Batch = components['schemas']['Batch'];
 export type ByStatus = components['schemas']['ByStatus'];
 export type DeadError = components['schemas']['DeadError'];
@@ -2364,9 +2978,17 @@ export type DeadRedriven = components['schemas']['DeadRedriven'];
 export type Delivery = components['schemas']['Delivery'];
 export type DeliveryList = components['schemas']['DeliveryList'];
 export type DeliveryWithAttempts = components['schemas']['DeliveryWithAttempts'];
+export type Endpoint = components['schemas']['Endpoint'];
+export type EndpointCreate = components['schemas']['EndpointCreate'];
+export type EndpointDisable = components['schemas']['EndpointDisable'];
+export type EndpointList = components['schemas']['EndpointList'];
+export type EndpointTest = components['schemas']['EndpointTest'];
+export type EndpointUpdate = components['schemas']['EndpointUpdate'];
+export type EndpointWithSecret = components['schemas']['EndpointWithSecret'];
 export type Estimate = components['schemas']['Estimate'];
 export type EstimatedCandidate = components['schemas']['EstimatedCandidate'];
 export type Eta = components['schemas']['Eta'];
+export type EventType = components['schemas']['EventType'];
 export type ExpectedSeconds = components['schemas']['ExpectedSeconds'];
 export type Failure = components['schemas']['Failure'];
 export type FallbackInput = components['schemas']['FallbackInput'];
@@ -2376,6 +2998,7 @@ export type GenerationLinks = components['schemas']['GenerationLinks'];
 export type GenerationList = components['schemas']['GenerationList'];
 export type GenerationOrBatch = components['schemas']['GenerationOrBatch'];
 export type GenerationRequest = components['schemas']['GenerationRequest'];
+export type Header = components['schemas']['Header'];
 export type Health = components['schemas']['Health'];
 export type HeldCall = components['schemas']['HeldCall'];
 export type HeldList = components['schemas']['HeldList'];
@@ -2387,6 +3010,7 @@ export type JobCounts = components['schemas']['JobCounts'];
 export type KeptItem = components['schemas']['KeptItem'];
 export type Lane = components['schemas']['Lane'];
 export type LaneState = components['schemas']['LaneState'];
+export type LastAttempt = components['schemas']['LastAttempt'];
 export type LastHour = components['schemas']['LastHour'];
 export type LeftOut = components['schemas']['LeftOut'];
 export type OfferedModel = components['schemas']['OfferedModel'];
@@ -2394,11 +3018,16 @@ export type OfferedProvider = components['schemas']['OfferedProvider'];
 export type Offers = components['schemas']['Offers'];
 export type Parameters = components['schemas']['Parameters'];
 export type Pause = components['schemas']['Pause'];
+export type Phases = components['schemas']['Phases'];
 export type ProblemBody = components['schemas']['ProblemBody'];
 export type ProblemError = components['schemas']['ProblemError'];
 export type QueueStatus = components['schemas']['QueueStatus'];
 export type ReadToken = components['schemas']['ReadToken'];
 export type Readiness = components['schemas']['Readiness'];
+export type Recover = components['schemas']['Recover'];
+export type Recovery = components['schemas']['Recovery'];
+export type RecoveryAsked = components['schemas']['RecoveryAsked'];
+export type RecoveryList = components['schemas']['RecoveryList'];
 export type Redrive = components['schemas']['Redrive'];
 export type RedrivePlan = components['schemas']['RedrivePlan'];
 export type RedrivenCounts = components['schemas']['RedrivenCounts'];
@@ -2408,10 +3037,13 @@ export type Resolve = components['schemas']['Resolve'];
 export type Result = components['schemas']['Result'];
 export type Resume = components['schemas']['Resume'];
 export type RetiredModel = components['schemas']['RetiredModel'];
+export type SecretRotate = components['schemas']['SecretRotate'];
 export type ShownFallback = components['schemas']['ShownFallback'];
 export type ShownHold = components['schemas']['ShownHold'];
 export type ShownImage = components['schemas']['ShownImage'];
 export type ShownParameters = components['schemas']['ShownParameters'];
+export type ShownPause = components['schemas']['ShownPause'];
+export type ShownSecret = components['schemas']['ShownSecret'];
 export type SpendCap = components['schemas']['SpendCap'];
 export type Submission = components['schemas']['Submission'];
 export type SubmissionError = components['schemas']['SubmissionError'];
@@ -2435,6 +3067,7 @@ export type ResponseInvalidParameter = components['responses']['invalid_paramete
 export type ResponseLimitedBodyTooLarge = components['responses']['limited-body_too_large'];
 export type ResponseLimitedDatabaseUnavailableOverloaded = components['responses']['limited-database_unavailable-overloaded'];
 export type ResponseLimitedDatabaseUnavailableOverloadedCommitUnknown = components['responses']['limited-database_unavailable-overloaded-commit_unknown'];
+export type ResponseLimitedDatabaseUnavailableOverloadedTooManyWatchers = components['responses']['limited-database_unavailable-overloaded-too_many_watchers'];
 export type ResponseLimitedGone = components['responses']['limited-gone'];
 export type ResponseLimitedHostNotAllowedOriginNotAllowedForbidden = components['responses']['limited-host_not_allowed-origin_not_allowed-forbidden'];
 export type ResponseLimitedInternalError = components['responses']['limited-internal_error'];
@@ -2443,9 +3076,11 @@ export type ResponseLimitedInvalidParameterInvalidJson = components['responses']
 export type ResponseLimitedInvalidRequest = components['responses']['limited-invalid_request'];
 export type ResponseLimitedNotFound = components['responses']['limited-not_found'];
 export type ResponseLimitedRateLimited = components['responses']['limited-rate_limited'];
+export type ResponseLimitedSetBySettings = components['responses']['limited-set_by_settings'];
 export type ResponseLimitedSpendCap = components['responses']['limited-spend_cap'];
 export type ResponseLimitedUnauthorized = components['responses']['limited-unauthorized'];
 export type ResponseLimitedUnsupportedMediaType = components['responses']['limited-unsupported_media_type'];
+export type ResponseLimitedWebhookNotAllowedInvalidRequest = components['responses']['limited-webhook_not_allowed-invalid_request'];
 export type ResponseNotFound = components['responses']['not_found'];
 export type HeaderXRequestId = components['headers']['X-Request-Id'];
 export type HeaderRateLimitPolicy = components['headers']['RateLimit-Policy'];
@@ -2957,25 +3592,7 @@ export interface operations {
             410: components["responses"]["limited-gone"];
             429: components["responses"]["limited-rate_limited"];
             500: components["responses"]["limited-internal_error"];
-            /** @description `database_unavailable`, `overloaded`, `too_many_watchers` */
-            503: {
-                headers: {
-                    "X-Request-Id": components["headers"]["X-Request-Id"];
-                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
-                    RateLimit: components["headers"]["RateLimit"];
-                    /** @description seconds to wait before asking again */
-                    "Retry-After": number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemBody"] & {
-                        /** @constant */
-                        status?: 503;
-                        /** @enum {unknown} */
-                        code?: "database_unavailable" | "overloaded" | "too_many_watchers";
-                    };
-                };
-            };
+            503: components["responses"]["limited-database_unavailable-overloaded-too_many_watchers"];
         };
     };
     getGenerationContent: {
@@ -3339,6 +3956,16 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Generation"];
                 };
+            };
+            /** @description Written to the ledger; the generation itself was removed long ago. */
+            204: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             400: components["responses"]["limited-invalid_parameter-invalid_json"];
             401: components["responses"]["limited-unauthorized"];
@@ -3711,6 +4338,432 @@ export interface operations {
             503: components["responses"]["limited-database_unavailable-overloaded"];
         };
     };
+    listEndpoints: {
+        parameters: {
+            query?: {
+                /** @description how many */
+                limit?: number;
+                /** @description `nextCursor` of the page before */
+                after?: string;
+                /** @description of this tenant; for the operator, who else sees all and makes those of `default` */
+                tenant?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The page. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    /** @description the next page as `rel="next"`, if there is one */
+                    Link?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EndpointList"];
+                };
+            };
+            400: components["responses"]["limited-invalid_parameter"];
+            401: components["responses"]["limited-unauthorized"];
+            403: components["responses"]["limited-host_not_allowed-origin_not_allowed-forbidden"];
+            429: components["responses"]["limited-rate_limited"];
+            500: components["responses"]["limited-internal_error"];
+            503: components["responses"]["limited-database_unavailable-overloaded"];
+        };
+    };
+    createEndpoint: {
+        parameters: {
+            query?: {
+                /** @description of this tenant; for the operator, who else sees all and makes those of `default` */
+                tenant?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "url": "https://app.example/api/webhooks/worker",
+                 *       "events": [
+                 *         "generation.*"
+                 *       ],
+                 *       "description": "production"
+                 *     }
+                 */
+                "application/json": components["schemas"]["EndpointCreate"];
+            };
+        };
+        responses: {
+            /** @description The endpoint with its secret, which is shown this once. */
+            201: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    /** @description the path of the endpoint */
+                    Location: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EndpointWithSecret"];
+                };
+            };
+            400: components["responses"]["limited-invalid_parameter-invalid_json"];
+            401: components["responses"]["limited-unauthorized"];
+            403: components["responses"]["limited-host_not_allowed-origin_not_allowed-forbidden"];
+            /** @description `too_many` */
+            409: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"] & {
+                        /** @constant */
+                        status?: 409;
+                        /** @enum {unknown} */
+                        code?: "too_many";
+                    };
+                };
+            };
+            413: components["responses"]["limited-body_too_large"];
+            415: components["responses"]["limited-unsupported_media_type"];
+            422: components["responses"]["limited-webhook_not_allowed-invalid_request"];
+            429: components["responses"]["limited-rate_limited"];
+            500: components["responses"]["limited-internal_error"];
+            503: components["responses"]["limited-database_unavailable-overloaded-commit_unknown"];
+        };
+    };
+    getEndpoint: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description the endpoint's id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The endpoint as it is now. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Endpoint"];
+                };
+            };
+            400: components["responses"]["limited-invalid_parameter"];
+            401: components["responses"]["limited-unauthorized"];
+            403: components["responses"]["limited-host_not_allowed-origin_not_allowed-forbidden"];
+            404: components["responses"]["limited-not_found"];
+            429: components["responses"]["limited-rate_limited"];
+            500: components["responses"]["limited-internal_error"];
+            503: components["responses"]["limited-database_unavailable-overloaded"];
+        };
+    };
+    deleteEndpoint: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description the endpoint's id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is gone with its secrets. What was on its way there is cancelled. */
+            204: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["limited-invalid_parameter"];
+            401: components["responses"]["limited-unauthorized"];
+            403: components["responses"]["limited-host_not_allowed-origin_not_allowed-forbidden"];
+            404: components["responses"]["limited-not_found"];
+            409: components["responses"]["limited-set_by_settings"];
+            429: components["responses"]["limited-rate_limited"];
+            500: components["responses"]["limited-internal_error"];
+            503: components["responses"]["limited-database_unavailable-overloaded-commit_unknown"];
+        };
+    };
+    updateEndpoint: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description the endpoint's id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "events": [
+                 *         "generation.completed"
+                 *       ],
+                 *       "maxInFlight": 2
+                 *     }
+                 */
+                "application/json": components["schemas"]["EndpointUpdate"];
+            };
+        };
+        responses: {
+            /** @description The endpoint as it is now. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Endpoint"];
+                };
+            };
+            400: components["responses"]["limited-invalid_parameter-invalid_json"];
+            401: components["responses"]["limited-unauthorized"];
+            403: components["responses"]["limited-host_not_allowed-origin_not_allowed-forbidden"];
+            404: components["responses"]["limited-not_found"];
+            /** @description `set_by_settings`, `sealed_away` */
+            409: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"] & {
+                        /** @constant */
+                        status?: 409;
+                        /** @enum {unknown} */
+                        code?: "set_by_settings" | "sealed_away";
+                    };
+                };
+            };
+            413: components["responses"]["limited-body_too_large"];
+            415: components["responses"]["limited-unsupported_media_type"];
+            422: components["responses"]["limited-webhook_not_allowed-invalid_request"];
+            429: components["responses"]["limited-rate_limited"];
+            500: components["responses"]["limited-internal_error"];
+            503: components["responses"]["limited-database_unavailable-overloaded-commit_unknown"];
+        };
+    };
+    rotateEndpointSecret: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description the endpoint's id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                /**
+                 * @example {
+                 *       "overlapSeconds": 3600
+                 *     }
+                 */
+                "application/json": components["schemas"]["SecretRotate"];
+            };
+        };
+        responses: {
+            /** @description The endpoint with its new secret, which is shown this once. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EndpointWithSecret"];
+                };
+            };
+            400: components["responses"]["limited-invalid_parameter-invalid_json"];
+            401: components["responses"]["limited-unauthorized"];
+            403: components["responses"]["limited-host_not_allowed-origin_not_allowed-forbidden"];
+            404: components["responses"]["limited-not_found"];
+            /** @description `set_by_settings`, `too_many` */
+            409: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"] & {
+                        /** @constant */
+                        status?: 409;
+                        /** @enum {unknown} */
+                        code?: "set_by_settings" | "too_many";
+                    };
+                };
+            };
+            413: components["responses"]["limited-body_too_large"];
+            415: components["responses"]["limited-unsupported_media_type"];
+            422: components["responses"]["limited-invalid_request"];
+            429: components["responses"]["limited-rate_limited"];
+            500: components["responses"]["limited-internal_error"];
+            503: components["responses"]["limited-database_unavailable-overloaded-commit_unknown"];
+        };
+    };
+    testEndpoint: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description the endpoint's id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description How it went; also if it did not arrive. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EndpointTest"];
+                };
+            };
+            400: components["responses"]["limited-invalid_parameter"];
+            401: components["responses"]["limited-unauthorized"];
+            403: components["responses"]["limited-host_not_allowed-origin_not_allowed-forbidden"];
+            404: components["responses"]["limited-not_found"];
+            /** @description `set_by_settings`, `sealed_away`, `request_in_progress` */
+            409: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"] & {
+                        /** @constant */
+                        status?: 409;
+                        /** @enum {unknown} */
+                        code?: "set_by_settings" | "sealed_away" | "request_in_progress";
+                    };
+                };
+            };
+            429: components["responses"]["limited-rate_limited"];
+            500: components["responses"]["limited-internal_error"];
+            503: components["responses"]["limited-database_unavailable-overloaded"];
+        };
+    };
+    enableEndpoint: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description the endpoint's id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The endpoint as it is now. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Endpoint"];
+                };
+            };
+            400: components["responses"]["limited-invalid_parameter"];
+            401: components["responses"]["limited-unauthorized"];
+            403: components["responses"]["limited-host_not_allowed-origin_not_allowed-forbidden"];
+            404: components["responses"]["limited-not_found"];
+            409: components["responses"]["limited-set_by_settings"];
+            429: components["responses"]["limited-rate_limited"];
+            500: components["responses"]["limited-internal_error"];
+            503: components["responses"]["limited-database_unavailable-overloaded-commit_unknown"];
+        };
+    };
+    disableEndpoint: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description the endpoint's id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                /**
+                 * @example {
+                 *       "reason": "moving the app"
+                 *     }
+                 */
+                "application/json": components["schemas"]["EndpointDisable"];
+            };
+        };
+        responses: {
+            /** @description The endpoint as it is now. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Endpoint"];
+                };
+            };
+            400: components["responses"]["limited-invalid_parameter-invalid_json"];
+            401: components["responses"]["limited-unauthorized"];
+            403: components["responses"]["limited-host_not_allowed-origin_not_allowed-forbidden"];
+            404: components["responses"]["limited-not_found"];
+            413: components["responses"]["limited-body_too_large"];
+            415: components["responses"]["limited-unsupported_media_type"];
+            422: components["responses"]["limited-invalid_request"];
+            429: components["responses"]["limited-rate_limited"];
+            500: components["responses"]["limited-internal_error"];
+            503: components["responses"]["limited-database_unavailable-overloaded-commit_unknown"];
+        };
+    };
     listDeliveries: {
         parameters: {
             query?: {
@@ -3843,6 +4896,151 @@ export interface operations {
             503: components["responses"]["limited-database_unavailable-overloaded-commit_unknown"];
         };
     };
+    recoverDeliveries: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "since": "2026-11-22T14:00:00Z",
+                 *       "endpoint": "ep_default"
+                 *     }
+                 */
+                "application/json": components["schemas"]["Recover"];
+            };
+        };
+        responses: {
+            /** @description The recovery. A worker carries it out, portion by portion; a restart repeats nothing. */
+            202: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    /** @description the path of the recovery */
+                    Location: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Recovery"];
+                };
+            };
+            400: components["responses"]["limited-invalid_parameter-invalid_json"];
+            401: components["responses"]["limited-unauthorized"];
+            403: components["responses"]["limited-host_not_allowed-origin_not_allowed-forbidden"];
+            413: components["responses"]["limited-body_too_large"];
+            415: components["responses"]["limited-unsupported_media_type"];
+            422: components["responses"]["limited-invalid_request"];
+            429: components["responses"]["limited-rate_limited"];
+            500: components["responses"]["limited-internal_error"];
+            503: components["responses"]["limited-database_unavailable-overloaded-commit_unknown"];
+        };
+    };
+    listRecoveries: {
+        parameters: {
+            query?: {
+                /** @description how many */
+                limit?: number;
+                /** @description `nextCursor` of the page before */
+                after?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The page. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    /** @description the next page as `rel="next"`, if there is one */
+                    Link?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RecoveryList"];
+                };
+            };
+            400: components["responses"]["limited-invalid_parameter"];
+            401: components["responses"]["limited-unauthorized"];
+            403: components["responses"]["limited-host_not_allowed-origin_not_allowed-forbidden"];
+            429: components["responses"]["limited-rate_limited"];
+            500: components["responses"]["limited-internal_error"];
+            503: components["responses"]["limited-database_unavailable-overloaded"];
+        };
+    };
+    getRecovery: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description the recovery's id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The recovery as it is now. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Recovery"];
+                };
+            };
+            400: components["responses"]["limited-invalid_parameter"];
+            401: components["responses"]["limited-unauthorized"];
+            403: components["responses"]["limited-host_not_allowed-origin_not_allowed-forbidden"];
+            404: components["responses"]["limited-not_found"];
+            429: components["responses"]["limited-rate_limited"];
+            500: components["responses"]["limited-internal_error"];
+            503: components["responses"]["limited-database_unavailable-overloaded"];
+        };
+    };
+    streamEvents: {
+        parameters: {
+            query?: {
+                /** @description the id of the event that was heard last; else the stream begins now */
+                after?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Server-sent events. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": string;
+                };
+            };
+            400: components["responses"]["limited-invalid_parameter"];
+            401: components["responses"]["limited-unauthorized"];
+            403: components["responses"]["limited-host_not_allowed-origin_not_allowed-forbidden"];
+            429: components["responses"]["limited-rate_limited"];
+            500: components["responses"]["limited-internal_error"];
+            503: components["responses"]["limited-database_unavailable-overloaded-too_many_watchers"];
+        };
+    };
     healthz: {
         parameters: {
             query?: never;
@@ -3955,7 +5153,7 @@ export interface operations {
             header?: never;
             path: {
                 /** @description the problem's `code` */
-                code: "unauthorized" | "host_not_allowed" | "origin_not_allowed" | "forbidden" | "rate_limited" | "not_found" | "method_not_allowed" | "invalid_json" | "invalid_request" | "unsupported_parameters" | "unknown_provider" | "provider_not_configured" | "webhook_not_allowed" | "body_too_large" | "unsupported_media_type" | "idempotency_conflict" | "generation_id_conflict" | "request_in_progress" | "invalid_idempotency_key" | "invalid_parameter" | "gone" | "not_ended" | "not_redrivable" | "repay_needed" | "not_held" | "still_under_way" | "operation_unknown" | "operation_taken" | "provider_unreachable" | "spend_cap" | "not_ready" | "video_gone" | "range_not_satisfiable" | "storage_unavailable" | "overloaded" | "too_many_watchers" | "database_unavailable" | "commit_unknown" | "callback_refused" | "callback_unverified" | "internal_error" | "http_error";
+                code: "unauthorized" | "host_not_allowed" | "origin_not_allowed" | "forbidden" | "rate_limited" | "not_found" | "method_not_allowed" | "invalid_json" | "invalid_request" | "unsupported_parameters" | "unknown_provider" | "provider_not_configured" | "webhook_not_allowed" | "body_too_large" | "unsupported_media_type" | "idempotency_conflict" | "generation_id_conflict" | "request_in_progress" | "invalid_idempotency_key" | "invalid_parameter" | "gone" | "not_ended" | "not_redrivable" | "repay_needed" | "not_held" | "still_under_way" | "operation_unknown" | "operation_taken" | "provider_unreachable" | "spend_cap" | "not_ready" | "video_gone" | "range_not_satisfiable" | "storage_unavailable" | "overloaded" | "too_many_watchers" | "database_unavailable" | "commit_unknown" | "set_by_settings" | "too_many" | "sealed_away" | "callback_refused" | "callback_unverified" | "internal_error" | "http_error";
             };
             cookie?: never;
         };
