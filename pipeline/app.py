@@ -56,8 +56,6 @@ from providers.wire import Clients
 from webhooks.events import EventType, validate_filter
 
 LEASES_OF_GRACE = 1.5
-PAUSE_GROWS = 60
-"""So many times its first length the pause of an endpoint may become."""
 TIME_SECONDS = 60.0
 
 
@@ -198,14 +196,8 @@ def make_outbox(
         clock=clock,
         uniform=random.random,
         tracing=tracing,
-        breaker=make_breaker(settings),
+        breaker=Breaker(pause=settings.webhook_pause, disable_after=settings.webhook_disable_after),
     )
-
-
-def make_breaker(settings: Settings) -> Breaker:
-    """When an endpoint is left alone."""
-    pause = settings.webhook_pause
-    return Breaker(pause=pause, longest=pause * PAUSE_GROWS, disable_after=settings.webhook_disable_after)
 
 
 def make_spans(settings: Settings) -> Callable[[], None]:

@@ -21,6 +21,7 @@ OURS = ("pool", "proxy_failed")
 """Reasons for which nobody but we are to blame."""
 ASKING = frozenset({429, 503})
 """Statuses whose Retry-After is about the whole receiver (RFC 9110 15.6.4, RFC 6585 4)."""
+GROWS = 60
 FEW = 5
 """So many failures it takes at least to say that an endpoint only fails."""
 
@@ -31,14 +32,13 @@ class Breaker:
 
     Args:
         failures: so many in a row, within `window`, close it.
-        pause: the first time for so long, each time a probe fails for twice as long, up to `longest`.
+        pause: the first time for so long, each time a probe fails for twice as long, up to GROWS times that.
         disable_after: one that only failed for so long is switched off; 0 is never.
     """
 
     failures: int = 5
     window: float = 600.0
     pause: float = 10.0
-    longest: float = 600.0
     disable_after: float = 432_000.0
 
 
@@ -79,7 +79,7 @@ class Standing:
         elif self._breaks(tx, lane):
             asked = self.breaker
             reason = f"its receiver fails: {result.detail}"
-            times = admission.note_refusal(tx, lane, seconds=asked.pause, reason=reason, longest=asked.longest)
+            times = admission.note_refusal(tx, lane, seconds=asked.pause, reason=reason, longest=asked.pause * GROWS)
             if times == 1:
                 self._tell(tx, OperatorEvent.ENDPOINT_PAUSED, lane, endpoint, {"reason": reason})
 
