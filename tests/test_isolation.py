@@ -19,6 +19,8 @@ pytestmark = pytest.mark.anyio
 HANGING = 100
 BACKLOG = 4
 """Deliveries that wait for each of them: the first wave holds as many connections as it may."""
+HELD = 128
+"""Places that they get of the 256: half, since nothing has proved them well."""
 SAMPLES, PER_SECOND, ROUNDS = 50, 50.0, 3
 NOISE_MS = 50.0
 """Where other tests run beside this one, no p99 below it tells anything. A place that is held is held for seconds."""
@@ -55,12 +57,12 @@ async def p99(place: Office, remote: Remote) -> float:
 
 async def test_a_healthy_receiver_does_not_feel_a_hundred_that_hang(tmp_path: Path) -> None:
     with hanging(HANGING) as dead, receiving(1) as remote:
-        async with office(tmp_path, [*remote.urls, *dead], webhook_timeout=8, drain_timeout=0.1) as place:
+        async with office(tmp_path, [*remote.urls, *dead], webhook_timeout=60, drain_timeout=0.1) as place:
             alone = min([await p99(place, remote) for _ in range(ROUNDS)])
             await place.post(HANGING * BACKLOG, first=1)
             sent = "SELECT count(*) FROM job WHERE status = 'processing'"
-            async with asyncio.timeout(5):
-                while await place.plant.db.read(lambda tx: tx.value(sent)) < HANGING:  # noqa: ASYNC110
+            async with asyncio.timeout(20):
+                while await place.plant.db.read(lambda tx: tx.value(sent)) < HELD:  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
             beside = min([await p99(place, remote) for _ in range(ROUNDS)])
             assert beside <= max(2 * alone, NOISE_MS), f"alone {alone:.1f} ms, beside {beside:.1f} ms"

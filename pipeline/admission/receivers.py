@@ -32,7 +32,8 @@ WITH RECURSIVE lanes(lane) AS (
   UNION
   SELECT lane FROM job WHERE status = 'processing' AND step = 'deliver' AND locked_until <= :now
 )
-SELECT due.lane, coalesce(l.probing, 0) AS probing, coalesce(l.max_in_flight, e.max_in_flight) AS most,
+SELECT due.lane, (SELECT a.status FROM webhook_attempt a WHERE a.lane = due.lane ORDER BY a.at DESC LIMIT 1) AS last,
+  coalesce(l.probing, 0) AS probing, coalesce(l.max_in_flight, e.max_in_flight) AS most,
   e.rate_per_minute AS rate, (SELECT count(*) FROM job p WHERE p.status = 'processing' AND p.step = 'deliver'
     AND p.lane = due.lane AND p.locked_until > :now) AS running
 FROM due LEFT JOIN lane l ON l.name = due.lane LEFT JOIN webhook_endpoint e ON e.id = substr(due.lane, 10)
@@ -49,10 +50,12 @@ class Rooms:
     Attributes:
         free: so many more deliveries, by lane; lanes without a place are absent.
         again: when to look again although nothing tells, in the database's milliseconds, or None.
+        proven: lanes whose last attempt was taken.
     """
 
     free: Mapping[str, int]
     again: int | None = None
+    proven: frozenset[str] = frozenset()
 
 
 def rooms(tx: Tx, *, most: int = IN_FLIGHT) -> Rooms:
@@ -64,6 +67,7 @@ def rooms(tx: Tx, *, most: int = IN_FLIGHT) -> Rooms:
     if tx.postgres and not tx.value("SELECT pg_try_advisory_xact_lock(:lock)", {"lock": _CHOOSING}):
         return Rooms({}, tx.now + SOON_MS)
     free: dict[str, int] = {}
+    proven: set[str] = set()
     times: list[int] = []
     for row in tx.all(_DUE, {"now": tx.now}):
         places = _places(row, most)
@@ -73,7 +77,9 @@ def rooms(tx: Tx, *, most: int = IN_FLIGHT) -> Rooms:
             times += [] if when is None else [when]
         if places > 0:
             free[row["lane"]] = places
-    return Rooms(free, min(times, default=None))
+            if 200 <= (row["last"] or 0) <= 299:
+                proven.add(row["lane"])
+    return Rooms(free, min(times, default=None), frozenset(proven))
 
 
 def _places(row: Row, most: int) -> int:

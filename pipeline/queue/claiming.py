@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.db import Row, Tx
@@ -59,16 +59,18 @@ def claim(
     busy: Mapping[str, int] | None = None,
     per_lane: int = 0,
     rooms: Mapping[str, int] | None = None,
+    proven: Collection[str] = (),
 ) -> list[Claim]:
     """Take up to `limit` due jobs of a step, expired leases first, then lanes in turn.
 
     `busy` counts the turns that this process already runs per lane, of which `per_lane` are allowed (0: no bound), so
     that one slow receiver or provider cannot fill the slots. Where `rooms` are given, nothing is taken of other lanes,
-    and of each no more than it says; and many slow receivers together leave places for the others: see `_SHARES`.
+    and of each no more than it says; and many slow receivers together leave places for the others, above all for those
+    that are `proven`: see `_SHARES`.
     """
     lanes = dict(busy or {})
     if rooms is not None:
-        rooms = _sharing(rooms, lanes, limit)
+        rooms = _sharing(rooms, lanes, _Places(sum(lanes.values()), limit, proven))
     bounds = None if rooms is None else {lane: lanes.get(lane, 0) + room for lane, room in rooms.items()}
     most = per_lane or limit if rooms is None else max(rooms.values(), default=0)
     if not most:
@@ -76,7 +78,7 @@ def claim(
     rescued = tx.all(_EXPIRED + tx.skip_locked, {"step": step, "now": tx.now, "rescues": RESCUES})
     expired = {row["id"] for row in rescued}
     due = rescued + _due(tx, step, min(limit, most), rooms)
-    places = _Places(sum(lanes.values()), limit, shared=rooms is not None)
+    places = _Places(sum(lanes.values()), limit, None if rooms is None else proven)
     chosen = _in_turn(due, lanes, lambda lane: most if bounds is None else bounds.get(lane, 0), places)
     got = _take(tx, [row["id"] for row in chosen], step=step, worker=worker, lease=lease)
     return [
@@ -115,37 +117,38 @@ def _take(tx: Tx, ids: list[int], *, step: Step, worker: str, lease: float) -> d
     return {row["id"]: row for row in tx.all(_TAKE.format(among=among), values)}
 
 
-_SHARES = (1.0, 0.75, 0.5)
-"""Of a process's places, so much may be taken before a lane gets its first, its second, and any more. A hundred
-receivers that hang would hold every place for as long as WEBHOOK_TIMEOUT, before anything is known of them."""
+_SHARES = {True: (1.0, 1.0, 0.75), False: (1.0, 0.5, 0.5)}
+"""Of a process's places, so much may be taken before a lane gets its first, its second, and any more; the first row is
+for lanes whose last attempt was taken. A hundred receivers that hang would hold every place for as long as
+WEBHOOK_TIMEOUT, before anything is known of them."""
 _FEW = 16
 """Places that are not shared out like that: two lanes may fill them."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Places:
-    """The places of a process for a step: in use and free, and whether lanes share them by `_SHARES`."""
+    """The places of a process for a step: in use and free, and the proven lanes if they are shared by `_SHARES`."""
 
     used: int
     free: int
-    shared: bool
+    proven: Collection[str] | None
 
-    def has(self, taken: int, rank: int) -> bool:
+    def has(self, taken: int, lane: str, rank: int) -> bool:
         """Whether there is one, after so many were taken, for the `rank`-th (from 0) of a lane."""
-        places = self.used + self.free
-        if not self.shared or places <= _FEW:
+        if self.proven is None or taken >= self.free:
             return taken < self.free
-        return taken < self.free and self.used + taken < max(_FEW, places * _SHARES[min(rank, 2)])
+        share = _SHARES[lane in self.proven][min(rank, 2)]
+        return self.used + taken < max(_FEW, (self.used + self.free) * share)
 
 
-def _sharing(rooms: Mapping[str, int], busy: Mapping[str, int], free: int) -> dict[str, int]:
+def _sharing(rooms: Mapping[str, int], busy: Mapping[str, int], places: _Places) -> dict[str, int]:
     """The rooms of which something could come: others need not be looked at."""
-    places = _Places(sum(busy.values()), free, shared=True)
-    ranks = next((rank for rank in (0, 1, 2) if not places.has(0, rank)), None)
-    if ranks is None:
-        return dict(rooms)
-    left = {lane: min(room, ranks - busy.get(lane, 0)) for lane, room in rooms.items()}
-    return {lane: room for lane, room in left.items() if room > 0}
+    left = {}
+    for lane, room in rooms.items():
+        has = busy.get(lane, 0)
+        ranks = range(has, has + room)
+        left[lane] = next((rank - has for rank in ranks if not places.has(0, lane, rank)), room)
+    return {lane: room for lane, room in left.items() if room}
 
 
 def _in_turn(due: Sequence[Row], busy: dict[str, int], bound: Callable[[str], int], places: _Places) -> list[Row]:
@@ -158,7 +161,7 @@ def _in_turn(due: Sequence[Row], busy: dict[str, int], bound: Callable[[str], in
             ranked.append((rank, order, row))
     chosen: list[Row] = []
     for rank, _, row in sorted(ranked, key=lambda item: item[:2]):
-        if places.has(len(chosen), rank):
+        if places.has(len(chosen), row["lane"], rank):
             chosen.append(row)
     return chosen
 

@@ -161,6 +161,7 @@ class Worker:
                 busy=lanes,
                 per_lane=per_lane,
                 rooms=rooms.free if rooms is not None and step is Step.DELIVER else None,
+                proven=frozenset() if rooms is None else rooms.proven,
             )
         for kind, handler in self._handlers.items():
             mine = [claim for claim in claims if claim.kind is kind]
