@@ -86,7 +86,7 @@ async def test(request: Request) -> Response:
     shown = found(await service.db.read(lambda tx: managing.find(tx, bound_to(caller), endpoint_id)), endpoint_id)
     if shown.row["disabled_reason"] == UNSET:
         raise set_by_settings(f"{setting_of(shown.row, 'url')} is not set: there is nowhere to send to")
-    mark = ("test", endpoint_id)
+    mark = ("test of", endpoint_id)  # no tenant is called so
     if mark in service.under_way:
         detail = "a test of this endpoint is under way; ask again"
         raise Problem(409, "request_in_progress", detail, headers={"Retry-After": "1"}, retryable=True)

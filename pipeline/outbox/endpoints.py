@@ -16,6 +16,11 @@ FROM_SETTINGS, OWN = "settings", "own"
 BY_HAND = "switched off by hand"
 """How the reason begins of what a person has switched off: no start and no redelivery opens that."""
 UNSET = "WEBHOOK_URL is not set"
+OPENED = ", ".join(
+    f"{column} = CASE WHEN webhook_endpoint.disabled_reason LIKE '{BY_HAND}%' THEN webhook_endpoint.{column} END"
+    for column in ("disabled_at", "disabled_reason")
+)
+"""What a start makes of an endpoint of the settings: it is open, unless a person has switched it off."""
 SETTINGS = {
     (DEFAULT_ENDPOINT, "url"): "WEBHOOK_URL",
     (DEFAULT_ENDPOINT, "events"): "WEBHOOK_EVENTS",
@@ -85,13 +90,8 @@ def set_default_endpoint(tx: Tx, *, url: str | None, events: Sequence[str], tena
     tx.run(
         "INSERT INTO webhook_endpoint (id, tenant_id, url, events, secret_ref, created_at)"
         " VALUES (:id, :tenant, :url, :events, :secret_ref, :now)"
-        " ON CONFLICT (id) DO UPDATE SET events = excluded.events, url = excluded.url,"
-        " disabled_at = CASE WHEN webhook_endpoint.disabled_reason LIKE :by_hand"
-        " THEN webhook_endpoint.disabled_at END,"
-        " disabled_reason = CASE WHEN webhook_endpoint.disabled_reason LIKE :by_hand"
-        " THEN webhook_endpoint.disabled_reason END",
+        f" ON CONFLICT (id) DO UPDATE SET events = excluded.events, url = excluded.url, {OPENED}",
         {
-            "by_hand": f"{BY_HAND}%",
             "id": DEFAULT_ENDPOINT,
             "tenant": tenant,
             "url": url,

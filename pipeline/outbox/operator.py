@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.db import Tx
 from pipeline.ids import new_id
 from pipeline.outbox.addressing import address
-from pipeline.outbox.endpoints import FROM_SETTINGS, UNSET
+from pipeline.outbox.endpoints import FROM_SETTINGS, OPENED, UNSET
 from webhooks.events import OperatorEvent, build_notice
 
 OPERATOR_ENDPOINT = "ep_operator"
@@ -34,10 +34,7 @@ def set_operator_endpoint(tx: Tx, *, url: str | None) -> None:
         "secret_ref": FROM_SETTINGS,
         "created_at": tx.now,
     }
-    again = (
-        "(id) DO UPDATE SET events = excluded.events, url = excluded.url, disabled_at = NULL, disabled_reason = NULL,"
-        " failing_since = NULL"
-    )
+    again = f"(id) DO UPDATE SET events = excluded.events, url = excluded.url, failing_since = NULL, {OPENED}"
     tx.insert("webhook_endpoint", row, on_conflict=again)
 
 

@@ -20,7 +20,7 @@ from starlette.routing import Route
 from pipeline import telemetry
 from pipeline.app import open_plant
 from pipeline.db import Tx
-from pipeline.outbox import DEFAULT_ENDPOINT, forget_deleted, forget_expired, managing, secrets
+from pipeline.outbox import DEFAULT_ENDPOINT, OPERATOR_ENDPOINT, forget_deleted, forget_expired, managing, secrets
 from pipeline.server import HttpServer
 from tests.house import House, eventually, make_settings, open_house
 from webhooks.signing import InvalidSignature, verify
@@ -185,7 +185,9 @@ def everything(tx: Tx) -> list[Any]:
 
 
 async def test_what_is_switched_off_by_hand_stays_off_and_its_deliveries_can_be_sent_again(tmp_path, place):
-    async with open_house(tmp_path, **KEYS, database_url=place.url) as house:
+    told_at = {"operator_webhook_url": "http://127.0.0.1:1/x"}
+    async with open_house(tmp_path, **KEYS, **told_at, database_url=place.url) as house:
+        await call(house, "POST", f"{PATH}/{OPERATOR_ENDPOINT}/disable")
         await call(house, "POST", f"{PATH}/{DEFAULT_ENDPOINT}/disable", json={"reason": "moving"})
         await told(house)
         (dead,) = await ended(house, DEFAULT_ENDPOINT, "dead")
@@ -193,10 +195,14 @@ async def test_what_is_switched_off_by_hand_stays_off_and_its_deliveries_can_be_
         await call(house, "POST", f"/api/webhooks/deliveries/{dead['id']}/redeliver")
         await ended(house, DEFAULT_ENDPOINT, "dead", 2)
         settings = make_settings(tmp_path / "again", **KEYS, database_url=place.url, webhook_url="http://127.0.0.1:1/x")
+        settings = settings.model_copy(update={"operator_webhook_url": "http://127.0.0.1:1/new"})
         async with open_plant(settings) as again:
             row = await again.db.write(lambda tx: managing.hold(tx, None, DEFAULT_ENDPOINT))
             assert row is not None
             assert (row["disabled_reason"], row["url"]) == ("switched off by hand: moving", "http://127.0.0.1:1/x")
+            row = await again.db.write(lambda tx: managing.hold(tx, None, OPERATOR_ENDPOINT))
+            assert row is not None
+            assert (row["disabled_reason"], row["url"]) == ("switched off by hand", "http://127.0.0.1:1/new")
         assert house.received == []
 
 
