@@ -19,7 +19,8 @@ from pipeline.storage.base import StoredObject
 from tests.cli_place import dailies, neighbour, printed_json
 
 ROOT = Path(__file__).parent.parent
-SECRETS = {name.upper() for name in Settings.model_fields if re.search(r"(api|secret|access)_key$|secret$", name)}
+SECRET = re.compile(r"(api|secret|access)_key$|secret$|^egress_proxy$")
+SECRETS = {name.upper() for name in Settings.model_fields if SECRET.search(name)}
 
 
 @pytest.fixture(autouse=True)

@@ -63,6 +63,7 @@ def before_load_schema(context: schemathesis.HookContext, raw_schema: dict[str, 
         schemas[name]["properties"]["lane"] = {"enum": [*LANES, None]}
     _many = schemas["GenerationRequest"]["anyOf"][1]
     _many["items"] = {}  # what is wrong with an item is said in its place, and refuses no other
+    schemas["Recover"]["properties"]["until"] = {"type": "null"}  # not before `since`, which no schema can say
     for parameter in raw_schema["paths"]["/api/usage"]["get"]["parameters"]:
         if parameter["name"] in BOUNDED:
             day = datetime.now(UTC) - timedelta(days=BOUNDED[parameter["name"]])

@@ -5,13 +5,19 @@ from __future__ import annotations
 from pipeline.api.openapi.parts import Operation, Parameter, Reply
 from pipeline.credentials import Scope
 
+EVENT = {
+    "type": "object",
+    "description": "One server-sent event.",
+    "properties": {name: {"type": "string"} for name in ("id", "event", "data")},
+}
+
 STREAM = Operation(
     "streamEvents",
     "GET",
     "/api/webhooks/stream",
     "deliveries",
     "Events as they are recorded, with the bytes that webhooks carry",
-    {200: Reply("Server-sent events.", {"text/event-stream": {"type": "string"}})},
+    {200: Reply("Server-sent events.", {"text/event-stream": EVENT})},
     scope=Scope.READ,
     description=(
         "First `ready`, whose id is where the stream begins; then one event for each that is recorded, of every type"
