@@ -171,7 +171,7 @@ FOREIGN = [
 ]
 
 
-@pytest.mark.parametrize("foreign", FOREIGN, ids=str)
+@pytest.mark.parametrize("foreign", FOREIGN, ids=range(len(FOREIGN)))
 async def test_keys_of_other_kinds_are_passed_over(client, foreign):
     async with Published({"keys": [foreign, okp(OLD), JWK]}) as theirs:
         keys = KeySet(client, theirs.url)
