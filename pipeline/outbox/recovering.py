@@ -125,6 +125,9 @@ class Recoveries:
 
 
 _EVENT = " JOIN webhook_event e ON e.id = d.event_id"
+_NOT_REPLACED = """NOT EXISTS (SELECT 1 FROM webhook_delivery n
+  WHERE n.event_id = d.event_id AND n.endpoint_id = d.endpoint_id AND n.redelivery > d.redelivery)"""
+"""What was sent again by hand speaks for the event since: both would be one event told twice."""
 _RANGE = "d.id > :after AND d.id <= :end"
 _END_OF_LOOK = f"SELECT id FROM webhook_delivery d WHERE {_RANGE} ORDER BY d.id LIMIT 1 OFFSET {LOOKED_AT - 1}"
 
@@ -137,7 +140,7 @@ def _narrowed(tx: Tx, wish: Wish) -> tuple[str, dict[str, object]]:
         f"e.type {tx.among}": ("ids", None if wish.types is None else tx.of(wish.types)),
     }
     found = {condition: pair for condition, pair in given.items() if pair[1] is not None}
-    failed = "(d.state = 'dead' OR (d.state = 'pending' AND d.error_code IS NOT NULL))"
+    failed = f"((d.state = 'dead' AND {_NOT_REPLACED}) OR (d.state = 'pending' AND d.error_code IS NOT NULL))"
     return " AND ".join([failed, *found]), dict(found.values())
 
 

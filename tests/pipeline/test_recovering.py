@@ -11,6 +11,7 @@ from pipeline import queue
 from pipeline.db import Database, Row, Tx
 from pipeline.lifecycle import Step
 from pipeline.outbox import Recoveries, recovering
+from pipeline.outbox.addressing import address
 from pipeline.outbox.recovering import Wish
 from pipeline.turn import Report, Turn
 from tests.pipeline.delivery_help import BAD, OK, Post, answered, make_post
@@ -224,3 +225,28 @@ async def test_ended_recoveries_go_after_their_time(post: Post) -> None:
     assert await post.db.write(lambda tx: recovering.forget_recoveries(tx, now + 1)) == 1
     left = await post.db.read(lambda tx: recovering.recoveries(tx, None, limit=9))
     assert [row["id"] for row in left] == [running["id"]]
+
+
+async def again(post: Post, delivery_id: str, redelivery: int) -> str:
+    """A redelivery of the same event to the same endpoint."""
+    row = await post.one("SELECT * FROM webhook_delivery WHERE id = :id", id=delivery_id)
+    place = {"id": row["endpoint_id"], "url": "https://own.example", "secret_ref": "settings"}
+    about: dict[str, Any] = {"tenant": "default", "event_id": row["event_id"], "place": place, "redelivery": redelivery}
+    made = await post.db.write(lambda tx: address(tx, **about, delay=0.0, random=os.urandom))
+    assert made is not None
+    return made
+
+
+async def test_an_event_that_was_sent_again_by_hand_is_sent_once(post: Post) -> None:
+    await post.endpoint()
+    alone, first = await post.event(count=2)
+    await again(post, first, 1)
+    last = await again(post, first, 2)
+    await kill_all(post)
+    recovery = await ask(post)
+    await work(post)
+    assert await state(post, recovery) == ("done", 2, 2, 0)
+    assert sorted(await post.attempt(OK)) == sorted([alone, last])
+    over = await ask(post)
+    await work(post)
+    assert await state(post, over) == ("done", 0, 0, 0), "one that arrived speaks for those before it"
