@@ -24,6 +24,9 @@ ASKING = frozenset({429, 503})
 GROWS = 60
 FEW = 5
 """So many failures it takes at least to say that an endpoint only fails."""
+QUIET = 129_600_000
+"""Milliseconds without an attempt after which failures count anew: of the time between, nobody knows how it was. A day
+and a half, since the last pause of the default schedule is a day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ class Standing:
         """
         if result.reason.value in OURS:
             return
-        since = None if endpoint is None else _failing_since(tx, endpoint["id"])
+        since = None if endpoint is None else _failing_since(tx, lane, endpoint["id"])
         if endpoint is not None and since is not None and self._only_fails(tx, lane, since):
             days = (tx.now - since) / 86_400_000
             reason = (
@@ -149,10 +152,12 @@ SELECT status, at FROM webhook_attempt WHERE lane = :lane AND reason NOT IN {OUR
 ORDER BY at DESC, id DESC LIMIT :few"""
 
 
-def _failing_since(tx: Tx, endpoint_id: str) -> int | None:
-    """When the failures began that no success has ended; now, if this is the first."""
+def _failing_since(tx: Tx, lane: str, endpoint_id: str) -> int | None:
+    """When the failures began that neither a success nor a long quiet has ended; now, if this is the first."""
+    before = tx.all(_LAST, {"lane": lane, "few": 2})[1:]
+    goes_on = bool(before) and tx.now - before[0]["at"] <= QUIET
+    since = "coalesce(failing_since, :now)" if goes_on else ":now"
     return tx.value(  # type: ignore[no-any-return]
-        "UPDATE webhook_endpoint SET failing_since = coalesce(failing_since, :now) WHERE id = :id"
-        " RETURNING failing_since",
+        f"UPDATE webhook_endpoint SET failing_since = {since} WHERE id = :id RETURNING failing_since",
         {"now": tx.now, "id": endpoint_id},
     )

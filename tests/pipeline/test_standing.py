@@ -181,6 +181,19 @@ async def test_few_failures_switch_nothing_off_however_long_ago_the_first_was(po
     assert (await post.one("SELECT * FROM webhook_endpoint WHERE id = 'ep_a'"))["disabled_at"] is None
 
 
+async def test_failures_after_a_quiet_week_count_anew(post: Post) -> None:
+    await post.endpoint()
+    await post.event(count=20)
+    await post.fail(5)
+    post.time.passes(7 * DAY)
+    for _ in range(5):
+        await post.attempt(BAD, limit=1)
+        post.time.passes(await post.pause() + 0.1)
+    row = await post.one("SELECT * FROM webhook_endpoint WHERE id = 'ep_a'")
+    assert row["disabled_at"] is None
+    assert row["failing_since"] > await post.db.read(lambda tx: tx.now) - DAY * 1000
+
+
 async def test_days_of_failures_can_be_borne(db: Database, time: Time) -> None:
     post = make_post(db, time, Breaker(disable_after=0))
     await post.endpoint()
