@@ -21,6 +21,9 @@ OPENED = ", ".join(
     for column in ("disabled_at", "disabled_reason")
 )
 """What a start makes of an endpoint of the settings: it is open, unless a person has switched it off."""
+CLOSE = f"""UPDATE webhook_endpoint SET disabled_at = :now, disabled_reason = :unset
+WHERE id = :id AND (disabled_reason IS NULL OR disabled_reason NOT LIKE '{BY_HAND}%')"""
+"""What a start without its setting makes of one. What a person has said outlives that: the next start opens nothing."""
 SETTINGS = {
     (DEFAULT_ENDPOINT, "url"): "WEBHOOK_URL",
     (DEFAULT_ENDPOINT, "events"): "WEBHOOK_EVENTS",
@@ -82,10 +85,7 @@ def set_default_endpoint(tx: Tx, *, url: str | None, events: Sequence[str], tena
     Called at every start, which therefore opens an endpoint that a 410 had switched off, but none that a person had.
     """
     if url is None:
-        tx.run(
-            "UPDATE webhook_endpoint SET disabled_at = :now, disabled_reason = :unset WHERE id = :id",
-            {"now": tx.now, "unset": UNSET, "id": DEFAULT_ENDPOINT},
-        )
+        tx.run(CLOSE, {"now": tx.now, "unset": UNSET, "id": DEFAULT_ENDPOINT})
         return
     tx.run(
         "INSERT INTO webhook_endpoint (id, tenant_id, url, events, secret_ref, created_at)"

@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.db import Tx
 from pipeline.ids import new_id
 from pipeline.outbox.addressing import address
-from pipeline.outbox.endpoints import FROM_SETTINGS, OPENED, UNSET
+from pipeline.outbox.endpoints import CLOSE, FROM_SETTINGS, OPENED, UNSET
 from webhooks.events import OperatorEvent, build_notice
 
 OPERATOR_ENDPOINT = "ep_operator"
@@ -21,10 +21,7 @@ OPERATOR_TENANT = "*"
 def set_operator_endpoint(tx: Tx, *, url: str | None) -> None:
     """Make OPERATOR_WEBHOOK_URL an endpoint, or switch it off when it is unset. Called at every start."""
     if url is None:
-        tx.run(
-            "UPDATE webhook_endpoint SET disabled_at = :now, disabled_reason = :unset WHERE id = :id",
-            {"now": tx.now, "unset": UNSET, "id": OPERATOR_ENDPOINT},
-        )
+        tx.run(CLOSE, {"now": tx.now, "unset": UNSET, "id": OPERATOR_ENDPOINT})
         return
     row = {
         "id": OPERATOR_ENDPOINT,

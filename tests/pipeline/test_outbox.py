@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.db import Database, Row, Tx
-from pipeline.outbox import DEFAULT_ENDPOINT, UNSET, set_default_endpoint
+from pipeline.outbox import DEFAULT_ENDPOINT, OPERATOR_ENDPOINT, UNSET, set_default_endpoint, set_operator_endpoint
 from pipeline.outbox.endpoints import places
 
 pytestmark = pytest.mark.anyio
@@ -95,6 +95,24 @@ async def test_a_start_opens_what_a_410_had_switched_off(db: Database, url: str)
     assert await endpoint(db) == (URL, GONE)
     await set_url(db, url)
     assert await endpoint(db) == (url, None)
+
+
+BY_HAND = "switched off by hand: moving"
+
+
+async def test_what_a_person_switched_off_outlives_a_start_without_its_setting(db: Database) -> None:
+    async def start(url: str | None) -> None:
+        await set_url(db, url)
+        await db.write(lambda tx: set_operator_endpoint(tx, url=url))
+
+    await start(URL)
+    off = "UPDATE webhook_endpoint SET disabled_at = 5, disabled_reason = :reason"
+    await db.write(lambda tx: tx.run(off, {"reason": BY_HAND}))
+    for url in (None, URL, None):
+        await start(url)
+        rows = await db.read(lambda tx: tx.all("SELECT id, disabled_at, disabled_reason FROM webhook_endpoint"))
+        assert {row["id"] for row in rows} == {DEFAULT_ENDPOINT, OPERATOR_ENDPOINT}
+        assert {(row["disabled_at"], row["disabled_reason"]) for row in rows} == {(5, BY_HAND)}
 
 
 async def test_what_was_never_set_is_not_made_by_unsetting_it(db: Database) -> None:
