@@ -6,7 +6,9 @@ import json
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
+from pipeline import admission, queue
 from pipeline.db import Row, Tx
+from pipeline.lifecycle import JobKind
 from webhooks.events import DEFAULT, is_wanted
 
 DEFAULT_ENDPOINT = "ep_default"
@@ -68,6 +70,18 @@ def lane_of(place: Row) -> str:
     return f"endpoint:{place['id']}"
 
 
+def start_afresh(tx: Tx, endpoint_id: str) -> None:
+    """Hold nothing against an endpoint any more: its lane is open, and what failed there is tried again now."""
+    admission.resume(tx, lane_of({"id": endpoint_id}))
+    tx.update("webhook_endpoint", {"failing_since": None}, "id = :id", {"id": endpoint_id})
+    failed = tx.all(
+        "SELECT id FROM webhook_delivery WHERE endpoint_id = :id AND state = 'pending' AND error_code IS NOT NULL",
+        {"id": endpoint_id},
+    )
+    due = queue.hurry(tx, JobKind.DELIVERY, [row["id"] for row in failed])
+    tx.update("webhook_delivery", {"next_at": tx.now}, f"id {tx.among}", {"ids": tx.of(due)})
+
+
 def enable(tx: Tx, endpoint_id: str, tenant: str | None) -> None:
     """Open an endpoint that a 410 had switched off, no person. `tenant` must own it, unless it is None: the operator's
     word."""
@@ -83,10 +97,12 @@ def set_default_endpoint(tx: Tx, *, url: str | None, events: Sequence[str], tena
     """Make WEBHOOK_URL the tenant's default endpoint, or switch that off when it is unset.
 
     Called at every start, which therefore opens an endpoint that a 410 had switched off, but none that a person had.
+    Of another URL than before nothing bad is known yet.
     """
     if url is None:
         tx.run(CLOSE, {"now": tx.now, "unset": UNSET, "id": DEFAULT_ENDPOINT})
         return
+    before = tx.value("SELECT url FROM webhook_endpoint WHERE id = :id", {"id": DEFAULT_ENDPOINT})
     tx.run(
         "INSERT INTO webhook_endpoint (id, tenant_id, url, events, secret_ref, created_at)"
         " VALUES (:id, :tenant, :url, :events, :secret_ref, :now)"
@@ -100,3 +116,5 @@ def set_default_endpoint(tx: Tx, *, url: str | None, events: Sequence[str], tena
             "now": tx.now,
         },
     )
+    if before not in (None, url):
+        start_afresh(tx, DEFAULT_ENDPOINT)

@@ -12,7 +12,7 @@ from pipeline.db import Row, Tx
 from pipeline.ids import new_id
 from pipeline.keys import Box
 from pipeline.outbox import secrets
-from pipeline.outbox.endpoints import BY_HAND, OWN, UNSET, lane_of
+from pipeline.outbox.endpoints import BY_HAND, OWN, UNSET, lane_of, start_afresh
 from pipeline.outbox.secrets import Secret
 from pipeline.outbox.signatory import Signatory
 
@@ -140,8 +140,11 @@ def _last(tx: Tx, row: Row) -> Row | None:
 
 
 def update(tx: Tx, endpoint: Row, changes: Mapping[str, object], *, act: str = "changed") -> None:
-    """Change columns of an endpoint that the caller holds; `act` is what the log says of it."""
+    """Change columns of an endpoint that the caller holds; `act` is what the log says of it. What was held against one
+    URL says nothing of another."""
     tx.update("webhook_endpoint", {**changes, "updated_at": tx.now}, "id = :id", {"id": endpoint["id"]})
+    if changes.get("url", endpoint["url"]) != endpoint["url"]:
+        start_afresh(tx, endpoint["id"])
     _tell(tx, endpoint, act)
 
 
@@ -163,9 +166,10 @@ def disable(tx: Tx, endpoint: Row, reason: str | None) -> None:
 
 
 def enable(tx: Tx, endpoint: Row) -> None:
-    """Switch an endpoint on again, with a clean record: its lane is open, and its failures are forgotten."""
-    update(tx, endpoint, {"disabled_at": None, "disabled_reason": None, "failing_since": None}, act="enabled")
-    admission.resume(tx, lane_of(endpoint))
+    """Switch an endpoint on again, with a clean record: its lane is open, its failures are forgotten, and what failed
+    there is tried again now."""
+    update(tx, endpoint, {"disabled_at": None, "disabled_reason": None}, act="enabled")
+    start_afresh(tx, endpoint["id"])
 
 
 def delete(tx: Tx, endpoint: Row) -> None:

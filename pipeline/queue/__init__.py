@@ -20,7 +20,7 @@ from pipeline.queue.dead import DeadFilter, Place, dead, dead_groups, hold, redr
 from pipeline.queue.decisions import acknowledge, drop, lock, release
 from pipeline.queue.ended import forget, prune
 from pipeline.queue.jobs import FAR_FUTURE, Claim, LeaseLost, NewJob, enqueue
-from pipeline.queue.signals import cancel_unstarted, look_again, request_cancel, wake
+from pipeline.queue.signals import cancel_unstarted, hurry, look_again, request_cancel, wake
 from pipeline.queue.statistics import first_in_line, stats
 from pipeline.queue.verdicts import end, follow, held_turn, leave_line, send_to
 
@@ -46,6 +46,7 @@ __all__ = [
     "forget",
     "held_turn",
     "hold",
+    "hurry",
     "leave_line",
     "lock",
     "look_again",

@@ -13,7 +13,14 @@ import pytest
 from pipeline import admission, queue
 from pipeline.db import Database, Tx
 from pipeline.lifecycle import JobKind, Step
-from pipeline.outbox import OPERATOR_ENDPOINT, Breaker, set_operator_endpoint
+from pipeline.outbox import (
+    DEFAULT_ENDPOINT,
+    OPERATOR_ENDPOINT,
+    Breaker,
+    managing,
+    set_default_endpoint,
+    set_operator_endpoint,
+)
 from tests.pipeline.delivery_help import BAD, OK, Post, answered, make_post
 from tests.pipeline.engines import Place, Time, transaction
 
@@ -372,3 +379,43 @@ async def test_news_of_the_earlier_one_during_the_turn_are_not_missed(post: Post
     assert await post.attempt(OK) == [second]
     job = await post.one("SELECT kind FROM job WHERE subject_id = :id", id=second)
     assert job["kind"] == JobKind.DELIVERY
+
+
+def move(tx: Tx, name: str, url: str) -> None:
+    """As the API does, or for the default endpoint a start."""
+    if name == DEFAULT_ENDPOINT:
+        set_default_endpoint(tx, url=url, events=[], tenant="default")
+        return
+    row = managing.hold(tx, None, name)
+    assert row is not None
+    managing.update(tx, row, {"url": url})
+
+
+def enable(tx: Tx, name: str) -> None:
+    row = managing.hold(tx, None, name)
+    assert row is not None
+    managing.enable(tx, row)
+
+
+@pytest.mark.parametrize("name", ["ep_a", DEFAULT_ENDPOINT])
+async def test_another_url_starts_afresh_and_the_same_one_does_not(post: Post, name: str) -> None:
+    await post.endpoint(name)
+    failed = await post.event(name, count=5)
+    await post.fail(5)
+    row = await post.one("SELECT url FROM webhook_endpoint WHERE id = :id", id=name)
+    await post.db.write(lambda tx: move(tx, name, row["url"]))
+    assert await post.pause(f"endpoint:{name}") > 0
+    await post.db.write(lambda tx: move(tx, name, "https://new.example/hook"))
+    row = await post.one("SELECT url, failing_since FROM webhook_endpoint WHERE id = :id", id=name)
+    assert (row["url"], row["failing_since"]) == ("https://new.example/hook", None)
+    assert sorted(await post.attempt(OK)) == sorted(failed)
+
+
+async def test_what_failed_is_tried_at_once_where_a_person_says_that_it_is_well(post: Post) -> None:
+    await post.endpoint()
+    failed = await post.event(count=5)
+    await post.fail(5)
+    await post.db.write(lambda tx: enable(tx, "ep_a"))
+    shown = await post.one("SELECT max(next_at) AS due FROM webhook_delivery")
+    assert shown["due"] <= await post.db.read(lambda tx: tx.now)
+    assert sorted(await post.attempt(OK)) == sorted(failed)
