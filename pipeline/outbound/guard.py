@@ -104,6 +104,10 @@ class Guard:
             raise BlockedAddress(host, address, reason)
         if not encrypted:
             raise BlockedAddress(host, address, "http is only for ALLOWED_NETWORKS, use https", hint="")
+        self.check_port(host, address, port)
+
+    def check_port(self, host: str, address: str, port: int) -> None:
+        """Raise BlockedAddress unless others may make us connect to `port` of a public address."""
         if self.ports and port not in self.ports:
             reason = f"port {port} is not among ALLOWED_PORTS ({', '.join(map(str, self.ports))})"
             raise BlockedAddress(host, address, reason, hint="")

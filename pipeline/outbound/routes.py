@@ -48,6 +48,8 @@ class Routes:
         except (OSError, ValueError):  # TimeoutError is an OSError
             if self.proxy is None or not call.encrypted:
                 raise
+            if self.guard is not None:
+                self.guard.check_port(call.host, call.host, port)
             return None
         if self.guard is not None:
             self.guard.check_all(call.host, found, port=port, encrypted=call.encrypted)

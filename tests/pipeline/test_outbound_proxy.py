@@ -98,6 +98,13 @@ async def test_plain_http_to_a_name_that_only_the_proxy_knows_is_not_sent() -> N
         assert proxy.heads == []
 
 
+async def test_a_name_that_only_the_proxy_knows_is_not_reached_at_other_ports() -> None:
+    async with connect_proxy(closed_port()) as proxy, through(proxy.port, guard=LOOPBACK) as http:
+        with pytest.raises(BlockedAddress, match="port 22 is not among ALLOWED_PORTS"):
+            await http.get("https://unknown.test:22/")
+        assert proxy.heads == []
+
+
 @pytest.mark.parametrize(
     "answer",
     [
