@@ -20,6 +20,7 @@ _NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 _TAKEN = (
     *("host", "connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "expect", "date", "via"),
     *("accept", "accept-encoding", "user-agent", "cookie", "traceparent", "tracestate", "forwarded", "range"),
+    "x-real-ip",
 )
 _TAKEN_FAMILIES = ("content-", "webhook-", "proxy-", "sec-", "x-forwarded-", "if-")
 _VALUE = r"^[!-~](?:[ -~\t]{0,998}[!-~])?$"
@@ -37,9 +38,14 @@ def _secret(text: str) -> str:
     return text
 
 
+def _plain(name: str) -> str:
+    """What a receiver may take a name for: CGI and WSGI make one variable of `X-A` and `x_a` (RFC 3875, 4.1.18)."""
+    return name.lower().replace("_", "-")
+
+
 def check_header_name(name: str) -> str:
     """A name that a custom header may have. Raises ValueError for what we or the connection set ourselves."""
-    plain = name.lower()
+    plain = _plain(name)
     if not re.fullmatch(_NAME, name):
         raise ValueError(f"{name[:70]!r} is no name of a header: 1 to 64 letters, digits, - and _")
     if plain in _TAKEN or plain.startswith(_TAKEN_FAMILIES):
@@ -83,8 +89,8 @@ class _WithHeaders(Body):
     @field_validator("headers", check_fields=False)
     @classmethod
     def _each_once(cls, value: dict[str, str] | None) -> dict[str, str] | None:
-        if value is not None and len({name.lower() for name in value}) < len(value):
-            raise ValueError("names a header twice: upper and lower case are the same")
+        if value is not None and len({_plain(name) for name in value}) < len(value):
+            raise ValueError("names a header twice: upper and lower case are the same, and so are - and _")
         return value
 
 
