@@ -56,10 +56,16 @@ def forget_bodies(tx: Tx, generation_id: str) -> None:
 
 def forget_told(tx: Tx, generation_id: str, event_id: str) -> None:
     """The same for one event whose last delivery has just ended, if its generation was deleted meanwhile."""
+    values = {"event": event_id, "id": generation_id}
+    told = (
+        f"id = :event AND {_TOLD} AND EXISTS (SELECT 1 FROM generation g WHERE g.id = :id AND g.deleted_at IS NOT NULL)"
+    )
+    tx.run(f"UPDATE webhook_event SET body = '' WHERE {told}", values)
     tx.run(
-        f"UPDATE webhook_event SET body = '' WHERE id = :event AND {_TOLD} AND EXISTS"
-        " (SELECT 1 FROM generation g WHERE g.id = :id AND g.deleted_at IS NOT NULL)",
-        {"event": event_id, "id": generation_id},
+        "UPDATE webhook_attempt SET response = NULL, response_headers = NULL WHERE delivery_id IN"
+        " (SELECT d.id FROM webhook_delivery d WHERE d.event_id = :event)"
+        f" AND EXISTS (SELECT 1 FROM webhook_event WHERE {told})",
+        values,
     )
 
 

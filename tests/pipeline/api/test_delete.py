@@ -171,6 +171,8 @@ async def test_no_word_of_it_is_left_and_pending_deliveries_still_go_out(tmp_pat
         told = "SELECT count(*) FROM webhook_delivery WHERE state = 'delivered'"
         await eventually(lambda: house.plant.db.read(lambda tx: tx.value(told)), bool, 10)
         assert [word for word in WORDS if word in everything(house)] == []
+        kept = "SELECT count(*) FROM webhook_attempt WHERE response IS NOT NULL OR response_headers IS NOT NULL"
+        assert await house.plant.db.read(lambda tx: tx.value(kept)) == 0, "a receiver may have echoed it"
         (paid,) = await house.plant.db.read(lambda tx: tx.all("SELECT * FROM submission"))
         assert (paid["billed"], paid["operation_id"] is not None) == ("no", True)
 
