@@ -215,7 +215,8 @@ async def test_an_unsubmitted_generation_of_an_unknown_provider_fails(tmp_path):
 async def test_paid_work_of_an_unknown_provider_is_left_alone(tmp_path, step, caplog):
     async with by_hand(tmp_path) as hand:
         generation_id = await hand.generating()
-        await hand.change("generation", provider="veo")
+        for table in ("generation", "submission"):
+            await hand.change(table, provider="veo")
         await hand.change("job", step=step)
         before = await hand.house.get(generation_id)
         with caplog.at_level(logging.WARNING, logger="dailies"):
@@ -223,6 +224,7 @@ async def test_paid_work_of_an_unknown_provider_is_left_alone(tmp_path, step, ca
         assert await hand.house.get(generation_id) | {"updatedAt": None} == before | {"updatedAt": None}
         assert (await hand.row("submission"))["outcome"] == "accepted"
         assert [record.getMessage() for record in caplog.records] == ["provider.missing"]
-        await hand.change("generation", provider="mock")
+        for table in ("generation", "submission"):
+            await hand.change(table, provider="mock")
         await hand.change("job", step="poll")
         assert isinstance(await hand.take(Step.POLL), Advance)

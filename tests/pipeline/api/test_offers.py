@@ -22,7 +22,7 @@ PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(100)).decode()
 @pytest.fixture(scope="module")
 async def house(anyio_backend: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
     folder = tmp_path_factory.mktemp("house")
-    async with open_house(folder, work=False, **SETTINGS, runway_api_key="k", fallback="runway") as found:
+    async with open_house(folder, work=False, speed=3.0, **SETTINGS, runway_api_key="k", fallback="runway") as found:
         yield found
 
 
