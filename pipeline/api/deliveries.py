@@ -17,6 +17,7 @@ from pipeline.credentials import Scope
 from pipeline.db import Row, Tx
 from pipeline.outbox import BodyForgotten, DeliveryFilter
 from pipeline.outbox.attempts import connection_of, headers_of
+from pipeline.outbox.reads import discreet, discreet_attempt
 from pipeline.outbox.waiting import context, waiting_for
 from pipeline.schemas import iso
 from webhooks.events import EventType
@@ -42,7 +43,8 @@ async def many(request: Request) -> Response:
     limit, after = limit_of(given), given.get("after")
     place = None if after is None else decode_cursor(after, _CURSOR)
     rows = await service.db.read(lambda tx: outbox.delivery_page(tx, narrowed, limit=limit + 1, after=place))
-    return page(request, [_view(row) for row in rows[:limit]], rows[limit - 1]["id"] if len(rows) > limit else None)
+    shown = [_view(discreet(row) if is_foreign(caller, row) else row) for row in rows[:limit]]
+    return page(request, shown, rows[limit - 1]["id"] if len(rows) > limit else None)
 
 
 async def one(request: Request) -> Response:
@@ -55,7 +57,7 @@ async def one(request: Request) -> Response:
         return row, tries, context(tx, delivery_id)
 
     row, tries, around = await service.db.read(unit)
-    return JSONResponse(_full_view(row, around, tries))
+    return JSONResponse(_full_view(caller, row, around, tries))
 
 
 async def redeliver(request: Request) -> Response:
@@ -78,12 +80,18 @@ async def redeliver(request: Request) -> Response:
         raise Problem(409, "request_in_progress", detail, headers={"Retry-After": "1"}, retryable=True)
     service.wake()
     location = {"Location": f"{PATH}/{row['id']}"}
-    return JSONResponse(_full_view(row, around, []), 202, location)
+    return JSONResponse(_full_view(caller, row, around, []), 202, location)
 
 
 def _bound(caller: Caller) -> str | None:
     """The tenant that a caller is bound to; the operator sees all."""
     return None if caller.operator else caller.tenant
+
+
+def is_foreign(caller: Caller | None, row: Row) -> bool:
+    """Whether a delivery went to a place of somebody else, such as WEBHOOK_URL, of which the caller (None: the holder
+    of a token) sees only how it went. The operator sees all."""
+    return row["target"] is None and not (caller is not None and caller.operator)
 
 
 def _with_attempts(tx: Tx, tenant: str | None, delivery_id: str) -> tuple[Row, list[Row]]:
@@ -113,7 +121,10 @@ def _view(row: Row) -> dict[str, Any]:
     }
 
 
-def _full_view(row: Row, around: Row, tries: Sequence[Row]) -> dict[str, Any]:
+def _full_view(caller: Caller, row: Row, around: Row, tries: Sequence[Row]) -> dict[str, Any]:
+    if is_foreign(caller, row):
+        row, around = discreet(row), around | {"paused_reason": None}
+        tries = [discreet_attempt(each) for each in tries]
     return _view(row) | {
         "body": around["body"] or None,
         "waitingFor": waiting_for(row, around),

@@ -11,13 +11,15 @@ from starlette.types import Receive, Scope, Send
 
 from pipeline import timeline
 from pipeline.api import frames
-from pipeline.api.auth import service_of
+from pipeline.api.auth import Caller, caller_of, service_of
 from pipeline.api.broadcast import Broadcaster
+from pipeline.api.deliveries import is_foreign
 from pipeline.api.problems import Problem
 from pipeline.api.read import visible
 from pipeline.api.watcher import Watcher
 from pipeline.db import Row
 from pipeline.outbox import attempts, deliveries
+from pipeline.outbox.reads import discreet, discreet_attempt
 from pipeline.schemas import iso, timeline_view
 
 STREAM = "text/event-stream"
@@ -53,16 +55,19 @@ async def _history(request: Request) -> Response:
     cursor, _ = _seen(request)
     lines = await service.db.read(lambda tx: timeline.read(tx, row["id"], after=cursor))
     sent = await service.db.read(lambda tx: [(d, attempts(tx, d["id"])) for d in deliveries(tx, row["id"])])
+    caller = await caller_of(request) if request.query_params.get("token") is None else None
     body = {
         "object": "timeline",
         "id": row["id"],
         "data": [timeline_view(line) for line in lines],
-        "deliveries": [_delivery_view(delivery, tries) for delivery, tries in sent],
+        "deliveries": [_delivery_view(caller, delivery, tries) for delivery, tries in sent],
     }
     return JSONResponse(body, headers={"Vary": "Accept"})
 
 
-def _delivery_view(delivery: Row, tries: list[Row]) -> dict[str, object]:
+def _delivery_view(caller: Caller | None, delivery: Row, tries: list[Row]) -> dict[str, object]:
+    if is_foreign(caller, delivery):
+        delivery, tries = discreet(delivery), [discreet_attempt(each) for each in tries]
     return {
         "id": delivery["id"],
         "eventId": delivery["event_id"],

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.db import Row, Tx
+from webhooks.sender import Reason
 
 _DELIVERY = (
-    "SELECT d.*, e.type, e.generation_id, coalesce(d.url, p.url) AS target FROM webhook_delivery d"
+    "SELECT d.*, e.type, e.generation_id, coalesce(d.url, p.url) AS target,"
+    " (SELECT a.status FROM webhook_attempt a WHERE a.delivery_id = d.id ORDER BY a.id DESC LIMIT 1) AS last_status"
+    " FROM webhook_delivery d"
     " JOIN webhook_event e ON e.id = d.event_id"
     " LEFT JOIN webhook_endpoint p ON p.id = d.endpoint_id AND p.tenant_id = d.tenant_id"
 )
@@ -24,6 +27,28 @@ class DeliveryFilter:
     event_type: str | None = None
     generation_id: str | None = None
     since: int | None = None
+
+
+_SILENT = {"response": None, "address": None, "request_headers": None, "response_headers": None}
+
+
+def discreet(delivery: Row) -> Row:
+    """A delivery without what its last error says of a place that is not the reader's own. Pure."""
+    if delivery["last_error"] is None:
+        return delivery
+    words = _words((delivery["error_code"] or "failed").removeprefix("webhook_"), delivery["last_status"])
+    return delivery | {"last_error": words}
+
+
+def discreet_attempt(attempt: Row) -> Row:
+    """An attempt without what a place that is not the reader's own got and answered: a redirect or an echo holds its
+    path and its credentials. Pure."""
+    return attempt | _SILENT | {"detail": _words(attempt["reason"], attempt["status"])}
+
+
+def _words(reason: str, status: int | None) -> str:
+    """Such as `answered 503` or `connect timeout`."""
+    return f"answered {status}" if reason == Reason.ANSWERED and status is not None else reason.replace("_", " ")
 
 
 def delivery(tx: Tx, tenant: str | None, delivery_id: str) -> Row | None:

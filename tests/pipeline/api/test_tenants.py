@@ -144,6 +144,32 @@ async def test_every_route_wants_the_scope_that_is_told_in_the_document(street: 
                 assert answer.status_code not in {401, 403}, (path, held)
 
 
+async def test_of_the_shared_webhook_url_a_tenant_sees_only_how_it_went(street: Street) -> None:
+    """What it got and answered may hold its path and its credentials; the operator sees them."""
+    silent = {"response": None, "address": None, "requestHeaders": [], "responseHeaders": []}
+    path = "/api/webhooks/deliveries"
+    for tenant in street.tenants:
+        (listed,) = (await tenant.call("GET", path, params={"state": "dead"})).json()["data"]
+        assert (listed["url"], listed["lastError"]) == (None, "answered 500")
+        shown = (await tenant.call("GET", f"{path}/{listed['id']}")).json()
+        assert shown["lastError"] == "answered 500"
+        assert [{name: each[name] for name in silent} for each in shown["attempts"]] == [silent] * 2
+        assert [each["detail"] for each in shown["attempts"]] == ["answered 500"] * 2
+        generation = f"/api/generations/{listed['generation']}"
+        token = (await tenant.call("POST", f"{generation}/tokens", json={})).json()["token"]
+        events = f"{generation}/events"
+        for answer in (
+            await tenant.call("GET", events),
+            await street.house.api.get(events, params={"token": token}),
+        ):
+            (told,) = [each for each in answer.json()["deliveries"] if each["id"] == listed["id"]]
+            assert told["lastError"] == "answered 500"
+            assert [(each["detail"], each["response"]) for each in told["attempts"]] == [("answered 500", None)] * 2
+        whole = (await street.house.api.get(f"{path}/{listed['id']}", headers=OPERATOR)).json()
+        assert all(each["requestHeaders"] and each["responseHeaders"] and each["address"] for each in whole["attempts"])
+        assert whole["lastError"] != "answered 500"
+
+
 async def test_two_tenants_never_see_count_or_change_one_another(street: Street) -> None:
     seed = random.Random(SEED)
     weights = [WEIGHTS[ROUTES.get(f"{method} {path}", OWN)] for method, path in street.routes]
