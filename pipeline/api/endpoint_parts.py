@@ -68,7 +68,9 @@ async def changed(request: Request, change: Callable[[Tx, Row], None], *, stays:
             return Shown(row, tx.now)
         return found(managing.find(tx, bound_to(caller), endpoint_id), endpoint_id)
 
-    return await service.db.write(unit)
+    shown = await service.db.write(unit)
+    service.wake()
+    return shown
 
 
 def refuse_if_set(row: Row, member: str) -> None:

@@ -227,6 +227,25 @@ async def test_what_was_on_its_way_to_a_deleted_endpoint_is_cancelled(tmp_path, 
         assert await house.plant.db.write(forget_deleted) == 1
 
 
+async def test_what_waits_for_hours_goes_to_another_url_at_once(tmp_path, place):
+    async with (
+        listening() as broken,
+        listening() as well,
+        open_house(tmp_path, **KEYS, database_url=place.url, webhook_schedule="0,7200") as house,
+    ):
+        broken.status = 500
+        made = await call(house, "POST", PATH, json={"url": broken.url})
+
+        async def waiting() -> list[dict[str, Any]]:
+            return [each for each in await deliveries(house, made["id"]) if each["lastError"]]
+
+        await told(house)
+        await eventually(waiting, bool, 15)
+        await call(house, "PATCH", f"{PATH}/{made['id']}", json={"url": well.url})
+        await ended(house, made["id"], "delivered")
+        assert len(broken.requests) == len(well.requests) == 1
+
+
 async def test_a_tenant_whose_last_endpoint_is_deleted_has_that_of_the_settings_again(tmp_path, place):
     async with open_house(tmp_path, **KEYS, database_url=place.url, api_key="op") as house:
         house.api.headers["Authorization"] = "Bearer op"
