@@ -211,7 +211,19 @@ async def test_an_unsubmitted_generation_of_an_unknown_provider_fails(tmp_path):
         assert hand.script.calls["submit"] == 0
 
 
-@pytest.mark.parametrize("step", [Step.SUBMIT, Step.RESOLVE, Step.POLL, Step.STORE])
+async def test_paid_work_that_stands_at_submit_is_polled_and_not_paid_again(tmp_path):
+    async with by_hand(tmp_path) as hand:
+        await hand.generating()
+        for table in ("generation", "submission"):
+            await hand.change(table, provider="veo")
+        await hand.change("job", step=Step.SUBMIT)
+        assert isinstance(await hand.take(Step.SUBMIT), Advance)
+        assert isinstance(await hand.take(Step.POLL), Snooze)
+        assert hand.script.calls["submit"] == 1
+        assert (await hand.row("submission"))["outcome"] == "accepted"
+
+
+@pytest.mark.parametrize("step", [Step.RESOLVE, Step.POLL, Step.STORE])
 async def test_paid_work_of_an_unknown_provider_is_left_alone(tmp_path, step, caplog):
     async with by_hand(tmp_path) as hand:
         generation_id = await hand.generating()
