@@ -22,7 +22,10 @@ class DeadFilter:
 
 
 _CODE = "coalesce(g.error_code, d.error_code, 'unknown')"
-_MESSAGE = "coalesce(g.error_message, d.last_error)"
+_OWN = (
+    "d.endpoint_id = 'request' OR EXISTS"
+    " (SELECT 1 FROM webhook_endpoint w WHERE w.id = d.endpoint_id AND w.tenant_id = :tenant)"
+)
 _FROM = (
     " FROM job j LEFT JOIN generation g ON j.kind = 'generation' AND g.id = j.subject_id"
     " LEFT JOIN webhook_delivery d ON j.kind = 'delivery' AND d.id = j.subject_id"
@@ -45,7 +48,7 @@ def dead(tx: Tx, narrowed: DeadFilter, *, limit: int, after: Place | None = None
         values |= {"at": after[0], "job": after[1]}
     return tx.all(
         "SELECT j.id AS job_id, j.kind, j.subject_id, j.tenant_id, j.lane, j.step, j.attempts, j.finished_at,"
-        f" {_CODE} AS error_code, {_MESSAGE} AS message, coalesce(g.id, e.generation_id) AS generation_id,"
+        f" {_CODE} AS error_code, {_message(narrowed)} AS message, coalesce(g.id, e.generation_id) AS generation_id,"
         f" g.client_id, e.type AS event_type{_FROM}{where} ORDER BY j.finished_at DESC, j.id DESC LIMIT :limit",
         values | {"limit": limit},
     )
@@ -56,10 +59,17 @@ def dead_groups(tx: Tx, narrowed: DeadFilter, *, limit: int) -> list[Row]:
     where, values = _narrow(tx, narrowed)
     return tx.all(
         f"SELECT j.kind, j.lane, {_CODE} AS error_code, count(*) AS jobs, min(j.finished_at) AS oldest,"
-        f" max(j.finished_at) AS newest, max({_MESSAGE}) AS message{_FROM}{where}"
+        f" max(j.finished_at) AS newest, max({_message(narrowed)}) AS message{_FROM}{where}"
         f" GROUP BY j.kind, j.lane, {_CODE} ORDER BY count(*) DESC, max(j.finished_at) DESC LIMIT :limit",
         values | {"limit": limit},
     )
+
+
+def _message(narrowed: DeadFilter) -> str:
+    """What went wrong, in words; of a place that is not the tenant's own only the code, since words may hold its
+    path."""
+    told = "d.last_error" if narrowed.tenant is None else f"CASE WHEN {_OWN} THEN d.last_error ELSE d.error_code END"
+    return f"coalesce(g.error_message, {told})"
 
 
 def _narrow(tx: Tx, narrowed: DeadFilter) -> tuple[str, dict[str, object]]:

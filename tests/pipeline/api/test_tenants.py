@@ -165,6 +165,8 @@ async def test_of_the_shared_webhook_url_a_tenant_sees_only_how_it_went(street: 
             (told,) = [each for each in answer.json()["deliveries"] if each["id"] == listed["id"]]
             assert told["lastError"] == "answered 500"
             assert [(each["detail"], each["response"]) for each in told["attempts"]] == [("answered 500", None)] * 2
+        dead = (await tenant.call("GET", "/api/queue/dead", params={"kind": "delivery"})).json()["data"]
+        assert {letter["error"]["message"] for letter in dead} == {"webhook_answered"}
         whole = (await street.house.api.get(f"{path}/{listed['id']}", headers=OPERATOR)).json()
         assert all(each["requestHeaders"] and each["responseHeaders"] and each["address"] for each in whole["attempts"])
         assert whole["lastError"] != "answered 500"
