@@ -83,7 +83,7 @@ async def send(
     return SendResult(
         status=answer.status,
         reason=reason,
-        ms=round((now() - started) * 1000),
+        ms=max(0, round((now() - started) * 1000)),
         response=bytes(answer.body),
         detail=detail + ("; a connection that had gone stale was replaced first" if again else ""),
         retry_after=answer.retry_after,
