@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import cast
@@ -47,6 +48,7 @@ async def send(
     timeout: float,
     now: Callable[[], float],
     exchange: object | None = None,
+    timer: Callable[[], float] = time.perf_counter,
 ) -> SendResult:
     """POST `body` and say how it ended; no redirect, and no retry but one.
 
@@ -54,8 +56,9 @@ async def send(
         client: whoever made it decides on pools, proxies and which addresses may be reached.
         headers: all of them, see `build_headers`; the client's own headers, cookies and credentials are not added.
         timeout: seconds for everything, from the name lookup to the last byte.
-        now: Unix seconds; measures the attempt and reads a Retry-After date.
+        now: Unix seconds; reads a Retry-After date.
         exchange: handed to the transport as the request extension `exchange`; what it tells afterwards is in `wire`.
+        timer: seconds that only go forward; measures the attempt.
 
     A receiver may close an idle connection just when we use it. A reused connection (`exchange.reused`) that ends
     without a word (not `exchange.heard`) says nothing about the receiver: the request goes out once more at once, with
@@ -64,7 +67,7 @@ async def send(
     Never raises for what the receiver or the network does. The status decides: once the headers were read the attempt
     has its answer, whatever becomes of the body.
     """
-    started = now()
+    started = timer()
     answer, again = _Answer(url, now), False
     error: Exception | None = None
     sent: Headers = ()
@@ -83,7 +86,7 @@ async def send(
     return SendResult(
         status=answer.status,
         reason=reason,
-        ms=max(0, round((now() - started) * 1000)),
+        ms=round((timer() - started) * 1000),
         response=bytes(answer.body),
         detail=detail + ("; a connection that had gone stale was replaced first" if again else ""),
         retry_after=answer.retry_after,

@@ -390,10 +390,12 @@ async def test_the_address_comes_from_the_exchange() -> None:
         assert (await attempt(client, server.url(), exchange=Exchange())).address == "127.0.0.1"
 
 
-async def test_time_is_measured_by_the_clock_given(client: httpx.AsyncClient) -> None:
-    ticks = itertools.count(1_763_800_000.0, 0.25)
+async def test_time_is_measured_by_the_timer_given_whatever_the_clock_does(client: httpx.AsyncClient) -> None:
+    ticks, back = itertools.count(0.0, 0.25), itertools.count(1_763_800_000.0, -60.0)
     async with receiver(answers(OK + EMPTY)) as server:
-        result = await send(client, server.url(), headers={}, body=BODY, timeout=1, now=lambda: next(ticks))
+        result = await send(
+            client, server.url(), headers={}, body=BODY, timeout=1, now=lambda: next(back), timer=lambda: next(ticks)
+        )
     assert result.ms == 250
 
 
