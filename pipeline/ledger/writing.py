@@ -1,31 +1,22 @@
-"""Money: the only writer of `submission`, one row per possibly-paid call.
-
-Decisions are fenced; facts about money are not. What a provider answered is written by token, whoever holds the job by
-then: each of those functions is idempotent and may be repeated until it commits. An intent is written under the fence,
-before the call; the unique index allows one open submission per generation, so a second paid call cannot even be
-intended.
-"""
+"""What becomes of a submission. Every function but `intend` states a fact by token, and may be repeated."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
 
 from pipeline.db import Row, Tx
-from pipeline.ids import border
+from pipeline.ledger.reading import OPEN, by_token, open_submission
 from pipeline.lifecycle import SubmissionOutcome
-from pipeline.spending.caps import DAY_MS
 from providers.base import ErrorCode, Operation, ProviderError, Recovery
 
-MAX_TOKEN = 200
-BY_PERSON = "resolved_by_person"
-"""The error code of a call that a person closed."""
-_OPEN = "outcome IN ('intended', 'accepted', 'unknown')"
 _ANOTHER_IS_OPEN = (
     "EXISTS (SELECT 1 FROM submission other WHERE other.generation_id = submission.generation_id"
-    f" AND other.token <> submission.token AND other.{_OPEN})"
+    f" AND other.token <> submission.token AND other.{OPEN})"
 )
+
+
+MAX_TOKEN = 200
 
 
 def intend(
@@ -74,81 +65,6 @@ def carriers(recovery: Recovery, *, rings: bool) -> list[str]:
         "callback": recovery.callback_seconds if rings else None,
     }
     return [name for name, seconds in ways.items() if seconds is not None]
-
-
-def open_submission(tx: Tx, generation_id: str) -> Row | None:
-    """The one submission of a generation that may still cost or yield something."""
-    return tx.one(f"SELECT * FROM submission WHERE generation_id = :id AND {_OPEN}", {"id": generation_id})
-
-
-def by_token(tx: Tx, token: str) -> Row | None:
-    """The submission that carries this token."""
-    return tx.one("SELECT * FROM submission WHERE token = :token", {"token": token})
-
-
-def history(tx: Tx, generation_id: str) -> list[Row]:
-    """All submissions of a generation, oldest first."""
-    return tx.all("SELECT * FROM submission WHERE generation_id = :id ORDER BY id", {"id": generation_id})
-
-
-def last(tx: Tx, generation_id: str) -> Row | None:
-    """The newest submission of a generation."""
-    return tx.one("SELECT * FROM submission WHERE generation_id = :id ORDER BY id DESC LIMIT 1", {"id": generation_id})
-
-
-def billed(tx: Tx, generation_id: str) -> str:
-    """What is known of the charge for a generation, in whichever run: `yes` or `unknown` if that is so of one
-    submission, else `no`."""
-    words = {row["billed"] for row in history(tx, generation_id)}
-    return next((word for word in ("yes", "unknown") if word in words), "no")
-
-
-def owner(tx: Tx, provider: str, operation_id: str) -> Row | None:
-    """The submission that has this operation of a provider."""
-    return tx.one(
-        "SELECT * FROM submission WHERE provider = :provider AND operation_id = :operation_id LIMIT 1",
-        {"provider": provider, "operation_id": operation_id},
-    )
-
-
-def count(tx: Tx, generation_id: str, run: int) -> int:
-    """How many submissions of a run may have been taken.
-
-    Those that the provider refused, or that were never sent, are left out: attempts bound them, and a bad key or a rate
-    limit says nothing of the run. What only a lookup did not find is counted.
-    """
-    return int(
-        tx.value(
-            "SELECT count(*) FROM submission WHERE generation_id = :id AND run = :run"
-            " AND NOT (outcome = 'rejected' AND error_code <> :looked_up)",
-            {"id": generation_id, "run": run, "looked_up": ErrorCode.NOT_FOUND},
-        )
-    )
-
-
-def took_time(submission: Row) -> bool:
-    """Whether a closed submission was more than a plain refusal: it was looked into, or taken and then failed. Pure."""
-    if is_second(submission):
-        return False
-    return submission["outcome"] != "rejected" or submission["error_code"] in {ErrorCode.NOT_FOUND, BY_PERSON}
-
-
-def may_have_cost(tx: Tx, generation_id: str) -> bool:
-    """Whether anything was, or may have been, charged for a generation, in whichever run."""
-    return bool(
-        tx.value(
-            "SELECT count(*) FROM submission WHERE generation_id = :id AND billed <> 'no'",
-            {"id": generation_id},
-        )
-    )
-
-
-def possible_cost(submissions: Sequence[Row]) -> int | None:
-    """What was, or may have been, charged in micro-USD: reported costs, else estimates. None if surely nothing."""
-    charged = [row for row in submissions if row["billed"] != "no"]
-    if not charged:
-        return None
-    return sum(int(row["estimate_micros"] if row["cost_micros"] is None else row["cost_micros"]) for row in charged)
 
 
 def accept(tx: Tx, token: str, operation: Operation) -> bool:
@@ -244,7 +160,7 @@ def _close(
     error: ProviderError,
     billed: str,
     only: str,
-    among: str = _OPEN,
+    among: str = OPEN,
     cost_micros: int | None = None,
     code: str | None = None,
 ) -> bool:
@@ -335,11 +251,6 @@ def close_second(tx: Tx, token: str, operation_id: str, error: ProviderError) ->
     )
 
 
-def is_second(submission: Row) -> bool:
-    """Whether a row is that of a second operation under another submission's token."""
-    return "." in submission["token"]
-
-
 def note_billed(tx: Tx, token: str, billed: bool | None) -> None:
     """The provider said whether it charges for work that is still open; None says nothing."""
     if billed is not None:
@@ -349,36 +260,6 @@ def note_billed(tx: Tx, token: str, billed: bool | None) -> None:
         )
 
 
-_OLD = (
-    "id < :border AND closed_at < :before AND NOT EXISTS"
-    " (SELECT 1 FROM generation g WHERE g.id = submission.generation_id)"
-)
-
-
-def prune(tx: Tx, *, before: int, limit: int, dry: bool = False) -> int:
-    """Delete submissions that were closed before a time, or count them all; never those of a generation that is still
-    known, by which a redrive sees what was paid, never open ones, and never those of today, which count against its
-    caps.
-    """
-    before = min(before, tx.now - tx.now % DAY_MS)
-    values = {"border": border("sub", before), "before": before, "limit": limit}
-    if dry:
-        return int(tx.value(f"SELECT count(*) FROM submission WHERE {_OLD}", values))
-    old = f"SELECT id FROM submission WHERE {_OLD} ORDER BY id LIMIT :limit"
-    return tx.run(f"DELETE FROM submission WHERE id IN ({old})", values)
-
-
-def operation_json(operation: Operation, token: str) -> str:
-    """An operation as the generation row keeps it, with the token of the submission that made it."""
-    return json.dumps({"id": operation.id, "data": dict(operation.data), "token": token})
-
-
-def operation_of(submission: Row) -> str:
-    """The same from the row of a submission whose operation is known."""
-    operation = Operation(submission["operation_id"], json.loads(submission["operation"] or "{}"))
-    return operation_json(operation, submission["token"])
-
-
 def reopen(tx: Tx, token: str) -> None:
     """A redrive asks again what became of a submission that was closed. What is known of its cost stays.
 
@@ -386,7 +267,7 @@ def reopen(tx: Tx, token: str) -> None:
     """
     tx.run(
         "UPDATE submission SET outcome = 'accepted', closed_at = NULL, error_code = NULL, error_message = NULL"
-        f" WHERE token = :token AND operation_id IS NOT NULL AND NOT {_OPEN}",
+        f" WHERE token = :token AND operation_id IS NOT NULL AND NOT {OPEN}",
         {"token": token},
     )
 
@@ -408,12 +289,3 @@ def give_up(tx: Tx, generation_id: str, error: ProviderError) -> None:
     row = open_submission(tx, generation_id)
     if row is not None and row["outcome"] == SubmissionOutcome.ACCEPTED:
         fail(tx, row["token"], error)
-
-
-def blank(tx: Tx, generation_id: str) -> None:
-    """Forget what a provider said about a generation; what was paid, when and under which operation stays."""
-    tx.run(
-        "UPDATE submission SET error_message = NULL,"
-        " operation = CASE WHEN operation IS NULL THEN NULL ELSE '{}' END WHERE generation_id = :id",
-        {"id": generation_id},
-    )

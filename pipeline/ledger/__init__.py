@@ -1,0 +1,80 @@
+"""Money: the only writer of `submission`, one row per possibly-paid call.
+
+Decisions are fenced; facts about money are not. What a provider answered is written by token, whoever holds the job by
+then: each of those functions is idempotent and may be repeated until it commits. An intent is written under the fence,
+before the call; the unique index allows one open submission per generation, so a second paid call cannot even be
+intended.
+"""
+
+from pipeline.ledger.keeping import blank, prune
+from pipeline.ledger.reading import (
+    BY_PERSON,
+    billed,
+    by_token,
+    count,
+    history,
+    is_second,
+    last,
+    may_have_cost,
+    open_submission,
+    operation_json,
+    operation_of,
+    owner,
+    possible_cost,
+    took_time,
+)
+from pipeline.ledger.writing import (
+    MAX_TOKEN,
+    SUPERSEDED,
+    abandon,
+    accept,
+    add_candidate,
+    carriers,
+    close_second,
+    drop_candidate,
+    fail,
+    give_up,
+    intend,
+    mark_unknown,
+    note_billed,
+    reject,
+    reopen,
+    succeed,
+    supersede,
+)
+
+__all__ = [
+    "BY_PERSON",
+    "MAX_TOKEN",
+    "SUPERSEDED",
+    "abandon",
+    "accept",
+    "add_candidate",
+    "billed",
+    "blank",
+    "by_token",
+    "carriers",
+    "close_second",
+    "count",
+    "drop_candidate",
+    "fail",
+    "give_up",
+    "history",
+    "intend",
+    "is_second",
+    "last",
+    "mark_unknown",
+    "may_have_cost",
+    "note_billed",
+    "open_submission",
+    "operation_json",
+    "operation_of",
+    "owner",
+    "possible_cost",
+    "prune",
+    "reject",
+    "reopen",
+    "succeed",
+    "supersede",
+    "took_time",
+]
