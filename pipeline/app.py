@@ -388,13 +388,3 @@ def announce(plant: Plant, role: str, url: str | None = None) -> None:
     anyone = not settings.api_key and not plant.db.read_now(credentials.exists)
     for notice in notices(settings, plant.providers, secrets_in=plant.secrets.made_in, anyone=anyone):
         emit("service.notice", notice=notice)
-
-
-async def run_until(worker: Worker, stop: asyncio.Event) -> None:
-    """Run a worker until the event is set, then let it drain."""
-    task = asyncio.create_task(worker.run())
-    stopped = asyncio.create_task(stop.wait())
-    await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    stopped.cancel()
-    worker.stop()
-    await task

@@ -15,9 +15,10 @@ from typing import Any
 import httpx
 
 from pipeline.api import Service
-from pipeline.app import Plant, make_api, make_worker, open_plant, run_until
+from pipeline.app import Plant, make_api, make_worker, open_plant
 from pipeline.config import Settings
 from pipeline.server import HttpServer
+from pipeline.worker import run_until
 from providers.mock.serve import MockServer
 from providers.mock.server import create_mock
 from tests.contract import conforms

@@ -7,7 +7,8 @@ from datetime import datetime
 import httpx
 import pytest
 
-from pipeline.app import make_maintenance, make_worker, run_until
+from pipeline.app import make_maintenance, make_worker
+from pipeline.worker import run_until
 from tests.house import eventually, open_house
 
 pytestmark = pytest.mark.anyio

@@ -21,8 +21,9 @@ from typing import Any
 import httpx
 
 from pipeline import telemetry
-from pipeline.app import Plant, make_worker, open_plant, run_until
+from pipeline.app import Plant, make_worker, open_plant
 from pipeline.config import Settings
+from pipeline.worker import run_until
 from tests.everyone import hasten
 
 NAMES = {"_submit": "intent", "Runner._record": "record", "Worker._look": "claim"}

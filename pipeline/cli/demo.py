@@ -18,7 +18,7 @@ import httpx
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from rich.console import Console
 
-from pipeline.app import announce, make_worker, open_plant, run_until
+from pipeline.app import announce, make_worker, open_plant
 from pipeline.cli.base import CommandError, Failed
 from pipeline.cli.client import Client
 from pipeline.cli.mock import run_mock
@@ -33,6 +33,7 @@ from pipeline.config import Settings
 from pipeline.media import InvalidMedia, Video, probe
 from pipeline.server import HttpServer
 from pipeline.telemetry import configure
+from pipeline.worker import run_until
 from webhooks.receiver import Received, create_receiver
 
 BOUND = 60.0

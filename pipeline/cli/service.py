@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from pipeline.app import Plant, announce, make_api, make_worker, open_plant, run_until
+from pipeline.app import Plant, announce, make_api, make_worker, open_plant
 from pipeline.cli.mock import mock_beside
 from pipeline.cli.ports import free_port, listening
 from pipeline.cli.schema import guarded
@@ -15,6 +15,7 @@ from pipeline.config import Settings
 from pipeline.safety import check_exposure
 from pipeline.server import HttpServer
 from pipeline.telemetry import configure
+from pipeline.worker import run_until
 
 
 async def run_service(settings: Settings, *, api: bool, worker: bool) -> None:

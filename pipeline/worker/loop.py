@@ -185,3 +185,13 @@ class Worker:
             except Exception as error:
                 emit("worker.failed", level=logging.ERROR, error=f"maintenance: {error!r}")
             await asyncio.sleep(HOUSE_SECONDS)
+
+
+async def run_until(worker: Worker, stop: asyncio.Event) -> None:
+    """Run a worker until the event is set, then let it drain."""
+    task = asyncio.create_task(worker.run())
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    worker.stop()
+    await task

@@ -22,12 +22,12 @@ from pipeline.lifecycle import (
     SubmissionOutcome,
 )
 from pipeline.turn import Report, Turn
-from pipeline.workflow.parts import Parts, Subject, ask, pace_for, subject_of
+from pipeline.workflow.parts import MAX_NOT_FOUND, Parts, Subject, ask, pace_for, subject_of
 from pipeline.workflow.policy import Policies
 from pipeline.workflow.poll import cost_of, operation_of, outputs_of, token_of, with_outputs
 from pipeline.workflow.stopping import BILLED, stop_upstream
 from pipeline.workflow.store import fetch_and_keep
-from pipeline.workflow.strays import MAX_NOT_FOUND, STRAY_WAIT, look_into
+from pipeline.workflow.strays import STRAY_WAIT, look_into
 from providers.base import ErrorCode, Operation, Phase, ProviderError, ProviderStatus
 
 UNSERVED_SECONDS = 60.0

@@ -21,6 +21,10 @@ from providers.base import ErrorCode, Provider, ProviderError
 
 T = TypeVar("T")
 
+MAX_NOT_FOUND = 5
+"""So many times in a row must the provider not know its own work before we believe it: a front of many machines may be
+late, and anything else in between speaks against it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:

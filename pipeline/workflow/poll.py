@@ -11,16 +11,12 @@ from pipeline.db import Row, Tx
 from pipeline.lifecycle import Busy, Done, Failed, Fault, NotYet, Step, Stopped
 from pipeline.turn import Report, Turn
 from pipeline.workflow.fallback import or_elsewhere
-from pipeline.workflow.parts import Parts, ask, fault_of, pace_for, subject_of
+from pipeline.workflow.parts import MAX_NOT_FOUND, Parts, ask, fault_of, pace_for, subject_of
 from pipeline.workflow.stopping import stop_upstream
 from providers.base import ErrorCode, Operation, Output, Phase, Provider, ProviderError, ProviderStatus, Stop
 
 NO_OUTPUT = ProviderError(ErrorCode.PROVIDER_ERROR, "the provider reports success but names no file")
 NOT_STOPPED = Stop(stopped=False)
-MAX_NOT_FOUND = 5
-"""So many times in a row must the provider not know its own work before we believe it: a front of many machines may be
-late, and anything else in between speaks against it."""
-
 MAX_COST_MICROS = 10**12
 MAX_OVERDUE = 5
 """So many polls in a row must fail past the deadline before we give up: after a night of ours the video may be

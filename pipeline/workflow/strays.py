@@ -16,13 +16,12 @@ from pipeline.db import Row, Tx
 from pipeline.lifecycle import TERMINAL
 from pipeline.turn import Turn
 from pipeline.workflow.arriving import accept, keep_billed
-from pipeline.workflow.parts import Parts, ask, subject_of
+from pipeline.workflow.parts import MAX_NOT_FOUND, Parts, ask, subject_of
 from pipeline.workflow.stopping import Stopping, stop_upstream
 from providers.base import ErrorCode, Operation, Provider, ProviderError
 
 SECOND = "a second operation of one generation: its provider took more than was meant to be asked for"
 SETTLED = frozenset({"accepted", "succeeded"})
-MAX_NOT_FOUND = 5
 STRAY_WAIT = 5.0
 """Seconds to the next look at what could not be asked about."""
 

@@ -17,9 +17,10 @@ from sqlmodel import SQLModel
 
 from pipeline import credentials
 from pipeline.api.openapi import OPERATIONS, document
-from pipeline.app import make_worker, run_until
+from pipeline.app import make_worker
 from pipeline.credentials import Scope
 from pipeline.db import Row, Tx
+from pipeline.worker import run_until
 from tests.house import House, eventually
 
 RINGS = ((Scope.SUBMIT,), (Scope.READ,), (Scope.SUBMIT, Scope.READ), (Scope.ADMIN,))

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from pipeline import credentials
-from pipeline.app import make_worker, run_until
+from pipeline.app import make_worker
 from pipeline.credentials import Scope
+from pipeline.worker import run_until
 from tests.house import House, eventually
 
 pytestmark = pytest.mark.anyio
