@@ -38,7 +38,8 @@ lock:  ## Write the lock files anew from pyproject.toml (needs uv)
 	uv pip compile -q pyproject.toml --group build $(LOCK) -o requirements.txt
 	uv pip compile -q pyproject.toml --group build --group dev -c requirements.txt $(LOCK) -o requirements-dev.txt
 	uv pip compile -q --group clients -c requirements-dev.txt $(LOCK) -o requirements-clients.txt
-LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade
+# With the extras: pip takes a newer version of `name[extra]` than the one that is locked as `name`, and then refuses it.
+LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --no-strip-extras --upgrade
 
 clean:  ## Remove everything that was set up here (not the data)
 	rm -rf .venv .cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
