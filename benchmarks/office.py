@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.senders import BODY, SECRET
-from pipeline.app import Plant, make_worker, open_plant, run_until
+from pipeline.app import Plant, make_worker, open_plant
 from pipeline.config import Settings
 from pipeline.db import Tx
 from pipeline.ids import new_id
 from pipeline.outbox.addressing import address
+from pipeline.worker import run_until
 
 
 @dataclass
@@ -60,7 +61,12 @@ class Office:
 async def office(folder: Path, urls: list[str], **settings: Any) -> AsyncIterator[Office]:
     """Everything started, with an endpoint for each URL and a worker that sends."""
     folder.mkdir(parents=True, exist_ok=True)
-    values = {"provider": "mock", "allowed_networks": "127.0.0.0/8", "webhook_secret": SECRET, "webhook_url": None}
+    values: dict[str, Any] = {
+        "provider": "mock",
+        "allowed_networks": "127.0.0.0/8",
+        "webhook_secret": SECRET,
+        "webhook_url": None,
+    }
     values |= {"data_dir": folder, "log_level": "warning"} | settings
     async with open_plant(Settings(_env_file=None, **values)) as plant:
         endpoints = [f"ep_{number}" for number in range(len(urls))]

@@ -28,7 +28,7 @@ SendOne = Callable[[str, str], Awaitable[bool]]
 @asynccontextmanager
 async def ours(_folder: Path) -> AsyncIterator[SendOne]:
     """Our sender over the client that ships, without a database."""
-    outbound = Outbound(Settings(_env_file=None, allowed_networks="127.0.0.0/8"))  # type: ignore[call-arg,arg-type]
+    outbound = Outbound(Settings(_env_file=None, allowed_networks="127.0.0.0/8"))
 
     async def one(event: str, url: str) -> bool:
         headers = build_headers([SECRET], event_id=event, timestamp=int(time.time()), body=BODY, attempt=1)
