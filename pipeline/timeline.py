@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 
 from pipeline.db import Row, Tx
+from pipeline.queue import Claim
 
 
 def note(tx: Tx, generation: Row, event: str, **detail: object) -> None:
@@ -14,6 +15,16 @@ def note(tx: Tx, generation: Row, event: str, **detail: object) -> None:
     The lines of one generation are committed in the order of their ids, so that who has seen one has seen all before
     it: SQLite has one writer, PostgreSQL draws the id under a lock on the generation's row.
     """
+    _write(tx, generation, event, detail, {"fence": None, "worker": None})
+
+
+def note_turn(tx: Tx, turn: Claim, generation: Row, event: str, **detail: object) -> None:
+    """The same, written by a turn: who has seen the lines of a generation can tell whether its turns came one after the
+    other."""
+    _write(tx, generation, event, detail, {"fence": turn.fence, "worker": turn.worker})
+
+
+def _write(tx: Tx, generation: Row, event: str, detail: Mapping[str, object], by: Mapping[str, object]) -> None:
     known = {key: value for key, value in detail.items() if value is not None}
     line = {
         "id": generation["id"],
@@ -23,12 +34,13 @@ def note(tx: Tx, generation: Row, event: str, **detail: object) -> None:
         "event": event,
         "detail": json.dumps(known, default=str) if known else None,
     }
-    tx.run(_NOTE + (_IN_ORDER if tx.postgres else ""), line)
+    tx.run(_NOTE + (_IN_ORDER if tx.postgres else ""), line | dict(by))
 
 
 _NOTE = (
-    "INSERT INTO timeline (generation_id, tenant_id, run, at, event, detail)"
-    " SELECT id, :tenant, :run, :at, :event, :detail FROM generation WHERE id = :id"
+    "INSERT INTO timeline (generation_id, tenant_id, run, at, event, detail, fence, worker)"
+    " SELECT id, :tenant, :run, :at, :event, :detail, CAST(:fence AS BIGINT), CAST(:worker AS TEXT)"
+    " FROM generation WHERE id = :id"
 )
 _IN_ORDER = " FOR NO KEY UPDATE"
 

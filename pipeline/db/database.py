@@ -39,6 +39,7 @@ class Database:
         self._ahead = ahead
         self._probes: list[Connection] = []
         self._writer = Writer(self.engine, self._now_ms, self._ahead_ms)
+        self._aside = Writer(self.engine, self._now_ms, self._ahead_ms) if self.postgres else self._writer
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="dailies-reader")
 
     def _now_ms(self) -> int:
@@ -50,15 +51,18 @@ class Database:
     @property
     def commits(self) -> int:
         """How many transactions this process has committed."""
-        return self._writer.commits
+        return self._writer.commits + (self._aside.commits if self._aside is not self._writer else 0)
 
-    async def write(self, unit: Callable[[Tx], T], *, key: int = 0, first: bool = False) -> T:
+    async def write(self, unit: Callable[[Tx], T], *, key: int = 0, first: bool = False, aside: bool = False) -> T:
         """Run `unit` in the next group and return its result after the commit.
 
-        `key` orders units of one group (a job's id); `first` goes before all others (lease renewal).
+        `key` orders units of one group (a job's id); `first` goes before all others (lease renewal). What goes `aside`
+        has a connection of its own where there can be two writers (PostgreSQL): a claim that waits for a lane holds up
+        no record, and no backlog of records holds up the leases.
         Raises what the unit raised, CommitUnknown, or one of NothingWritten. The unit may be run more than once.
         """
-        result: T = await self._writer.write(unit, key=key, first=first)
+        writer = self._aside if aside else self._writer
+        result: T = await writer.write(unit, key=key, first=first)
         return result
 
     async def read(self, query: Callable[[Tx], T]) -> T:
@@ -103,6 +107,8 @@ class Database:
     def close(self) -> None:
         """Finish what was handed in, then let go of every connection."""
         self._writer.close()
+        if self._aside is not self._writer:
+            self._aside.close()
         self._readers.shutdown(wait=True)
         for connection in self._probes:
             connection.close()

@@ -85,6 +85,7 @@ def _enqueue(tx: Tx, row: Row, chain: Chain) -> None:
         sort_at=admission.sort_at(tx.now, row["priority"]),
         waiting=True,
         fallback=chain.has_fallback,
+        user_id=row["user_id"],
     )
     queue.enqueue(tx, job)
 

@@ -209,7 +209,15 @@ def _begin(tx: Tx, row: Row, planned: Plan, outbox: Outbox) -> Row:
     lane = admission.provider_lane(row["provider"])
     step, more = _STEPS[planned.start], has_fallback(row)
     job = queue.NewJob(
-        JobKind.GENERATION, row["id"], row["tenant_id"], lane, step, sort_at=place, waiting=queued, fallback=more
+        JobKind.GENERATION,
+        row["id"],
+        row["tenant_id"],
+        lane,
+        step,
+        sort_at=place,
+        waiting=queued,
+        fallback=more,
+        user_id=row["user_id"],
     )
     queue.redrive(tx, job)
     timeline.note(

@@ -188,7 +188,8 @@ class CallbackRow(SQLModel, table=True):
 
 
 class Timeline(SQLModel, table=True):
-    """What happened to a generation, for people. Append-only."""
+    """What happened to a generation, for people. Append-only. `fence` and `worker` name the turn that wrote the line,
+    if a turn did."""
 
     __tablename__ = "timeline"
     __table_args__: ClassVar[Args] = (Index("timeline_generation", "generation_id", "id"),)
@@ -200,3 +201,5 @@ class Timeline(SQLModel, table=True):
     at: int = big()
     event: str = required_text()
     detail: str | None = optional_text()
+    fence: int | None = optional_big()
+    worker: str | None = optional_text()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from sqlalchemy import BigInteger, CheckConstraint, Index, Integer, UniqueConstraint, text
+from sqlalchemy import BigInteger, CheckConstraint, Index, Integer, Text, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
 from pipeline.models.columns import Args, added, big, optional_big, optional_text, required_text
@@ -13,8 +13,9 @@ from pipeline.models.columns import Args, added, big, optional_big, optional_tex
 class Job(SQLModel, table=True):
     """A row of the queue: whose turn is next, when, and who holds it. Kept under 300 bytes.
 
-    `fallback` is 1 while another provider could be asked instead. `unfunded` is the day (since 1970, UTC) on which
-    admission found no money left for it; 1 after there was some again, 0 if there always was.
+    `user_id` is whom its tenant named, '' if nobody: admission shares places among users. `fallback` is 1 while
+    another provider could be asked instead. `unfunded` is the day (since 1970, UTC) on which admission found no money
+    left for it; 1 after there was some again, 0 if there always was.
     """
 
     __tablename__ = "job"
@@ -24,6 +25,17 @@ class Job(SQLModel, table=True):
         Index(
             "job_waiting",
             "lane",
+            "sort_at",
+            "id",
+            "unfunded",
+            postgresql_where=text("status = 'waiting'"),
+            sqlite_where=text("status = 'waiting'"),
+        ),
+        Index(
+            "job_waiting_user",
+            "lane",
+            "tenant_id",
+            "user_id",
             "sort_at",
             "id",
             "unfunded",
@@ -84,16 +96,18 @@ class Job(SQLModel, table=True):
     fallback: int = added("0", Integer)
     unfunded: int = added("0", Integer)
     was_dead: int = added("0", Integer)
+    user_id: str = added("", Text)
     locked_by: str | None = optional_text()
     locked_until: int | None = optional_big()
     finished_at: int | None = optional_big()
 
 
 class Lane(SQLModel, table=True):
-    """A road to one provider or endpoint: how many may be under way, and whether it is closed for now.
+    """A road to one provider or endpoint, or one user's share of all roads: how many may be under way, and whether it
+    is closed for now.
 
     `probing` counts how often in a row the provider itself had it closed: while it is not 0, one submission is made
-    at a time, until one is answered well.
+    at a time, until one is answered well. `weight` is how much of the places a user gets against others, 1 unless set.
     """
 
     __tablename__ = "lane"
@@ -104,6 +118,7 @@ class Lane(SQLModel, table=True):
     paused_reason: str | None = optional_text()
     unknown_streak: int = Field(default=0)
     probing: int = added("0", Integer)
+    weight: float | None = None
 
 
 class WorkerRow(SQLModel, table=True):

@@ -203,13 +203,15 @@ def extend(tx: Tx, worker: str, job_ids: Iterable[int], lease: float) -> set[int
     """Renew the leases of the turns that a process runs; returns the ids of the jobs that it still holds.
 
     What is leased to it but not run (a turn that crashed, a claim whose commit was not answered) is left to expire.
+    On PostgreSQL the rows are locked in the order in which records lock them.
     """
     ids = ", ".join(str(int(job_id)) for job_id in sorted(job_ids))
     if not ids:
         return set()
+    held = f"status = 'processing' AND locked_by = :worker AND locked_until > :now AND id IN ({ids})"
+    in_order = f"{held} AND id IN (SELECT id FROM job WHERE {held} ORDER BY id{tx.for_update})" if tx.postgres else held
     rows = tx.all(
-        "UPDATE job SET locked_until = :until WHERE status = 'processing' AND locked_by = :worker"
-        f" AND locked_until > :now AND id IN ({ids}) RETURNING id",
+        f"UPDATE job SET locked_until = :until WHERE {in_order} RETURNING id",
         {"worker": worker, "until": tx.now + int(lease * 1000), "now": tx.now},
     )
     return {row["id"] for row in rows}

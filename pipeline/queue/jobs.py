@@ -29,6 +29,7 @@ class NewJob:
     waiting: bool = False
     delay: float = 0.0
     fallback: bool = False
+    user_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ def enqueue(tx: Tx, job: NewJob) -> int | None:
             "wake_seq": 0,
             "cancel_requested": 0,
             "fallback": int(job.fallback),
+            "user_id": job.user_id or "",
         },
         on_conflict="DO NOTHING",
         returning="id",

@@ -42,7 +42,9 @@ class Leases:
         asked = self._clock.monotonic()
         known = dict(self._runner.running)
         async with asyncio.timeout(self._lease):
-            held = await self._db.write(lambda tx: queue.extend(tx, self._owner, known, self._lease), first=True)
+            held = await self._db.write(
+                lambda tx: queue.extend(tx, self._owner, known, self._lease), first=True, aside=True
+            )
         for job_id, turn in known.items():
             if job_id in held:
                 turn.lease.until = asked + self._lease

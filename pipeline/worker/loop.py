@@ -135,7 +135,7 @@ class Worker:
             return _Round()
         busy = Counter((turn.claim.step, turn.claim.lane) for turn in self._runner.running.values())
         asked = self._clock.monotonic()
-        found = await self._db.write(lambda tx: self._claim(tx, free, busy, asked))
+        found = await self._db.write(lambda tx: self._claim(tx, free, busy, asked), aside=True)
         self._clock.sync(found.now)
         for turn in found.turns:
             self._runner.start(turn)

@@ -126,13 +126,14 @@ class Workflow:
         if claim.step is Step.LATE:
             settle(tx, turn, report, decision, self._parts.policies)
         else:
-            self._apply(tx, subject_of(turn).generation, report, decision, claim.polls)
+            self._apply(tx, turn, report, decision)
         follow(tx, subject_of(turn).generation, report.patch)
         look_again(tx, claim, decision, locked["wake_seq"])
         return decision
 
-    def _apply(self, tx: Tx, before: Row, report: Report, decision: Decision, polls: int) -> None:
+    def _apply(self, tx: Tx, turn: Turn, report: Report, decision: Decision) -> None:
         """Move the generation, tell its timeline, and record the event that the move is worth."""
+        before, polls = subject_of(turn).generation, turn.claim.polls
         if isinstance(decision, Snooze) and not report.patch and not report.notes:
             return
         changed, event = _consequences(decision, tx.now)
@@ -162,7 +163,7 @@ class Workflow:
         generation = before | changed
         notes = report.notes if polls < MANY_POLLS or not isinstance(decision, Snooze) else ()
         for name, words in (*notes, *noted):
-            timeline.note(tx, generation, name, **words)
+            timeline.note_turn(tx, turn.claim, generation, name, **words)
         if event is not None:
             now = tx.one("SELECT * FROM generation WHERE id = :id", {"id": before["id"]})
             self._parts.outbox.record(tx, now or generation, event)

@@ -192,4 +192,4 @@ def settle(tx: Tx, turn: Turn, report: Report, decision: Decision, policies: Pol
     if changed:
         tx.update("generation", changed | {"updated_at": tx.now}, "id = :id", {"id": generation["id"]})
     for name, detail in report.notes:
-        timeline.note(tx, generation, name, **detail)
+        timeline.note_turn(tx, turn.claim, generation, name, **detail)

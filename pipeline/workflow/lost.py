@@ -22,4 +22,4 @@ def note_lost_call(tx: Tx, turn: Turn, report: Report) -> None:
     if opened is None or opened["outcome"] != SubmissionOutcome.INTENDED:
         return
     ledger.mark_unknown(tx, opened["token"], PROCESS_ENDED, answered=False, code=OUR_END)
-    timeline.note(tx, subject_of(turn).generation, "submit.unknown", reason=PROCESS_ENDED.message)
+    timeline.note_turn(tx, turn.claim, subject_of(turn).generation, "submit.unknown", reason=PROCESS_ENDED.message)

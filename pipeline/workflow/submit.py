@@ -185,7 +185,7 @@ def _intend(parts: Parts, turn: Turn, tx: Tx, token: str, amount: int) -> Row | 
     }
     columns = ("status", "stage", "started_at", "updated_at", "sequence", "reserved_micros")
     tx.update("generation", {name: generation[name] for name in columns}, "id = :id", {"id": generation["id"]})
-    timeline.note(tx, generation, "submit.intended", provider=generation["provider"], submission=token)
+    timeline.note_turn(tx, claim, generation, "submit.intended", provider=generation["provider"], submission=token)
     if told:
         parts.outbox.record(tx, generation, EventType.PROCESSING)
     return generation
