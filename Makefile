@@ -13,7 +13,7 @@ demo: .venv/.runtime  ## Generate one video on this machine and show its verifie
 	@$(RUN) pipeline demo "$$PROMPT"
 
 test: .venv/.dev  ## Run the tests
-	$(RUN) pytest -n auto $(TESTS)
+	$(RUN) pytest -n auto --maxschedchunk 4 $(TESTS)
 
 matrix: .venv/.dev  ## Show every provider under every fault of a paid call, and what was charged (docs/providers.md)
 	@$(RUN) tests.matrix

@@ -5,9 +5,29 @@ import os
 import pytest
 
 
+LONG = {
+    "test_matrix.py",
+    "test_schemathesis.py",
+    "test_thousand.py",
+    "test_kills.py",
+    "test_docs_providers.py",
+    "test_docs_more.py",
+    "test_crashes.py",
+    "test_restore.py",
+    "test_large.py",
+    "test_crashes_deliveries.py",
+}
+"""Files with tests of ten seconds and more."""
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long ones go first, so that at the end no process works alone."""
+    items.sort(key=lambda item: item.path.name not in LONG)
 
 
 @pytest.hookimpl(trylast=True)

@@ -179,6 +179,7 @@ async def _killed(pool: asyncio.Queue[Zygote], folder: Path, name: str, boundary
                 "log": str(folder / "worker.log"),
                 "speed": SPEED,
                 "until_held": True,
+                "seconds": 36,
             }
             first = await zygote.run(**order, kill=boundary)
             assert first["killed"], f"{name}: nothing passes {boundary!r}"
