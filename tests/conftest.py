@@ -4,7 +4,6 @@ import os
 
 import pytest
 
-
 LONG = {
     "test_matrix.py",
     "test_schemathesis.py",
