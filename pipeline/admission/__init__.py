@@ -4,6 +4,8 @@ waiting, but of each endpoint only so many are claimed.
 ::
 
     starting     who is next
+    ranking      the fair order among users, as a formula
+    standing     why a job waits, and where it stands
     bounds       how much may be under way at once
     funding      is there money for it today
     probes       who is sent first where it was closed, and whose refusals are his own
@@ -30,10 +32,13 @@ from pipeline.admission.lanes import (
     pause,
     provider_lane,
     resume,
+    user_lane,
 )
 from pipeline.admission.probes import own_refusals
+from pipeline.admission.ranking import HEAD_START_MS, LOWEST_PRIORITY, QUANTUM_MS, overtaken_until, rank, sort_at
 from pipeline.admission.receivers import IN_FLIGHT, Rooms, rooms
-from pipeline.admission.starting import HEAD_START_MS, LOWEST_PRIORITY, admit, gate, next_opening, sort_at
+from pipeline.admission.standing import Standing, Why
+from pipeline.admission.starting import admit, gate, next_opening
 
 __all__ = [
     "EVERYTHING",
@@ -41,10 +46,13 @@ __all__ = [
     "IN_FLIGHT",
     "LOWEST_PRIORITY",
     "MAX_PAUSE",
+    "QUANTUM_MS",
     "UNKNOWN_LIMIT",
     "Bounds",
     "Closed",
     "Rooms",
+    "Standing",
+    "Why",
     "admit",
     "calls",
     "closed",
@@ -60,11 +68,14 @@ __all__ = [
     "note_poll_refusal",
     "note_refusal",
     "note_unknown",
+    "overtaken_until",
     "own_refusals",
     "pause",
     "provider_lane",
+    "rank",
     "resume",
     "rooms",
     "sort_at",
     "unfunded",
+    "user_lane",
 ]

@@ -23,6 +23,12 @@ def provider_lane(provider: str) -> str:
     return f"provider:{provider}"
 
 
+def user_lane(tenant: str, user: str | None) -> str:
+    """The row that holds one user's share of all roads: `weight`, `max_in_flight`, `paused_until`. Requests that name
+    nobody are one user of their tenant, without a name."""
+    return f"user:{tenant}/{user or ''}"
+
+
 def hold_lane(tx: Tx, name: str) -> Row:
     """The lane's row, made if it is new and held until the transaction ends."""
     tx.run(

@@ -15,15 +15,6 @@ from pipeline.db import Tx
 from pipeline.lifecycle import Fault
 from pipeline.spending import Purse
 
-HEAD_START_MS = 60_000
-LOWEST_PRIORITY = 10
-
-
-def sort_at(created_at: int, priority: int) -> int:
-    """The place in line: one minute of head start per step of priority (1 is highest, 10 lowest)."""
-    return created_at - (LOWEST_PRIORITY - priority) * HEAD_START_MS
-
-
 _WAITING_LANES = """
 WITH RECURSIVE lanes(lane) AS (
   SELECT min(lane) FROM job WHERE status = 'waiting'
