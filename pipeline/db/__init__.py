@@ -9,6 +9,7 @@ from pipeline.db.errors import (
     DatabaseUnavailable,
     NothingWritten,
     SchemaBehind,
+    SchemaLocked,
     WriterFull,
 )
 from pipeline.db.tx import Row, Tx
@@ -22,6 +23,7 @@ __all__ = [
     "NothingWritten",
     "Row",
     "SchemaBehind",
+    "SchemaLocked",
     "Tx",
     "WriterFull",
 ]

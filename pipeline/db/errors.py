@@ -9,6 +9,7 @@
     |   +-- WriterFull           too much work of our own is waiting for a commit
     +-- CommitUnknown        the answer to COMMIT was lost: the work is either wholly there or not at all
     +-- SchemaBehind         the tables are older (or newer) than this code
+    +-- SchemaLocked         a migration waited for others in vain; it may be repeated
 """
 
 from __future__ import annotations
@@ -45,6 +46,10 @@ class CommitUnknown(DatabaseError):
 
 class SchemaBehind(DatabaseError):
     """The schema does not fit this version; the message says which command mends it."""
+
+
+class SchemaLocked(DatabaseError):
+    """A migration waited for its locks in vain. It may be repeated, and goes on where it was."""
 
 
 _SQLITE_BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})

@@ -1,15 +1,24 @@
-"""Migrations: alembic scripts inside the package, forward only. Alembic is imported only when there is something to
-do."""
+"""Migrations: alembic scripts inside the package, forward only, and safe while processes of the version before work.
+Alembic is imported only when there is something to do."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic, sleep
 
-from sqlalchemy import Engine, inspect, text
+from sqlalchemy import Connection, Engine, event, inspect, text
+from sqlalchemy.exc import DBAPIError
 
-from pipeline.db.errors import SchemaBehind
+from pipeline.db.errors import DatabaseBusy, SchemaBehind, SchemaLocked, translate
 
 _SCRIPTS = Path(__file__).parent / "migrations"
+
+LOCK = 724501
+PATIENCE = 60.0
+LOCK_WAIT = "1s"
+RETRY_SECONDS = 0.2
 
 
 def head() -> str:
@@ -25,24 +34,97 @@ def current(engine: Engine) -> str | None:
         return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
-def migrate(engine: Engine) -> bool:
-    """Bring the schema to `head`; True if anything was done. Two processes may call it at once."""
+def migrate(engine: Engine, *, patience: float = PATIENCE) -> bool:
+    """Bring the schema to `head`; True if anything was done. Two processes may call it at once, and others may work
+    meanwhile.
+
+    On PostgreSQL it waits for the locks that it needs for `patience` seconds in all, never for long at a time. Raises
+    SchemaLocked then; what was done until then is kept, and the next call goes on.
+    """
     if current(engine) == head():
         return False
+    if engine.dialect.name == "sqlite":
+        with engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            _upgrade(connection)
+            connection.commit()
+        return True
+    deadline = monotonic() + patience
+    with _alone(engine, deadline):
+        while current(engine) != head():
+            try:
+                with engine.connect() as connection:
+                    event.listen(connection, "begin", _be_short)
+                    _upgrade(connection)
+            except DBAPIError as error:
+                _bear(engine, error, deadline)
+    return True
+
+
+def _upgrade(connection: Connection) -> None:
     from alembic import command  # noqa: PLC0415 - a third of a second of imports, needed once per version
     from alembic.config import Config  # noqa: PLC0415
 
     config = Config()
     config.set_main_option("script_location", str(_SCRIPTS))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _be_short(connection: Connection) -> None:
+    """Whoever waits for a table's lock lets nobody else pass: never for longer than our own writers bear."""
+    connection.exec_driver_sql(f"SELECT set_config('lock_timeout', '{LOCK_WAIT}', true)")
+
+
+def _bear(engine: Engine, error: DBAPIError, deadline: float) -> None:
+    """Try again after a pause if others hold a lock; else, or when time is up, raise."""
+    ours = translate(error)
+    if not isinstance(ours, DatabaseBusy):
+        raise error
+    if monotonic() > deadline:
+        raise SchemaLocked(
+            f"the schema stays at revision {current(engine)}: other transactions hold its tables ({_holders(engine)})."
+            " End them, or wait for them, then run `dailies migrate` again; it goes on where it is now"
+        ) from error
+    sleep(RETRY_SECONDS)
+
+
+@contextmanager
+def _alone(engine: Engine, deadline: float) -> Iterator[None]:
+    """While no other process migrates.
+
+    The lock is asked for and never waited for: a waiting statement would hold a snapshot, and CREATE INDEX CONCURRENTLY
+    of the one that migrates would wait for it in turn. It belongs to a transaction and not to a session, so that a
+    pooler between us and the server makes no difference.
+    """
     with engine.connect() as connection:
-        if engine.dialect.name == "sqlite":
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-        else:
-            connection.execute(text("SELECT pg_advisory_xact_lock(724501)"))
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-        connection.commit()
-    return True
+        while True:
+            connection.exec_driver_sql("SELECT set_config('idle_in_transaction_session_timeout', '0', true)")
+            if connection.exec_driver_sql(f"SELECT pg_try_advisory_xact_lock({LOCK})").scalar():
+                break
+            connection.rollback()
+            if monotonic() > deadline:
+                raise SchemaLocked("another process is migrating this database; wait for it, then run it again")
+            sleep(RETRY_SECONDS)
+        yield
+        connection.rollback()
+
+
+_OLDEST = """
+SELECT pid, coalesce(nullif(application_name, ''), 'a client without a name') AS name, state,
+  CAST(extract(epoch FROM clock_timestamp() - xact_start) AS int) AS seconds
+FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL
+  AND NOT EXISTS (SELECT 1 FROM pg_locks l WHERE l.pid = pg_stat_activity.pid AND l.locktype = 'advisory'
+    AND l.objid = :lock)
+ORDER BY xact_start LIMIT 3"""
+
+
+def _holders(engine: Engine) -> str:
+    """Whose transactions are open for longest, in words."""
+    with engine.connect() as connection:
+        rows = connection.execute(text(_OLDEST), {"lock": LOCK}).all()
+    words = [f"{row.name}, pid {row.pid}, {row.state}, open for {row.seconds} s" for row in rows]
+    return "; ".join(words) or "none is open now"
 
 
 def require_head(engine: Engine) -> None:

@@ -57,6 +57,20 @@ class Generation(SQLModel, table=True):
             sqlite_where=text("reserved_micros > 0"),
         ),
         Index(
+            "generation_living",
+            "tenant_id",
+            "id",
+            postgresql_where=text("finished_at IS NULL"),
+            sqlite_where=text("finished_at IS NULL"),
+        ),
+        Index(
+            "generation_failed",
+            "tenant_id",
+            "id",
+            postgresql_where=text("error_code IS NOT NULL"),
+            sqlite_where=text("error_code IS NOT NULL"),
+        ),
+        Index(
             "generation_finished",
             "finished_at",
             postgresql_where=text("finished_at IS NOT NULL"),
@@ -141,6 +155,12 @@ class Submission(SQLModel, table=True):
         Index("submission_generation", "generation_id", "id"),
         Index("submission_provider", "provider", "intended_at"),
         Index("submission_user", "tenant_id", "user_id", "intended_at"),
+        Index(
+            "submission_taken",
+            "operation_id",
+            postgresql_where=text("operation_id IS NOT NULL"),
+            sqlite_where=text("operation_id IS NOT NULL"),
+        ),
         Index(
             "submission_unknown",
             "intended_at",

@@ -109,7 +109,21 @@ class WebhookDelivery(SQLModel, table=True):
     __table_args__: ClassVar[Args] = (
         UniqueConstraint("event_id", "endpoint_id", "redelivery", name="webhook_delivery_once"),
         Index("webhook_delivery_list", "tenant_id", "id"),
-        Index("webhook_delivery_event", "event_id"),
+        Index("webhook_delivery_endpoint", "endpoint_id", "id"),
+        Index(
+            "webhook_delivery_failing",
+            "endpoint_id",
+            "id",
+            postgresql_where=text("state = 'pending' AND error_code IS NOT NULL"),
+            sqlite_where=text("state = 'pending' AND error_code IS NOT NULL"),
+        ),
+        Index(
+            "webhook_delivery_dead",
+            "tenant_id",
+            "id",
+            postgresql_where=text("state = 'dead'"),
+            sqlite_where=text("state = 'dead'"),
+        ),
         Index(
             "webhook_delivery_finished",
             "finished_at",
