@@ -9,7 +9,10 @@ from providers.mock.work import Work
 
 
 def entry(work: Work, now: float) -> dict[str, Any]:
-    """One accepted generation with its charge, as it stands at `now` (Unix seconds); money in micro-USD."""
+    """One accepted generation with its charge, as it stands at `now` (Unix seconds); money in micro-USD.
+
+    It was at work from `at` until before `ends_at`, which is None for one that never ends.
+    """
     return {
         "id": work.id,
         "idempotency_key": work.idempotency_key,
@@ -21,6 +24,7 @@ def entry(work: Work, now: float) -> dict[str, Any]:
         "refunded_micros": work.charged_micros - work.cost_micros(now),
         "state": work.status(now),
         "at": work.created_at,
+        "ends_at": work.ends_at,
     }
 
 

@@ -1,0 +1,126 @@
+"""Evidence: what both sides and the logs say after a drill, read once and judged elsewhere."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.db import Row, Tx
+from pipeline.drill.fate import Blows
+from pipeline.drill.plan import Order, Plan
+from pipeline.drill.rules import Violation
+
+ZOMBIES = "zombies.jsonl"
+"""Where a process that was stopped in the middle of a turn, on purpose, had written down which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """One order that the mock took: at work from `at` until before `until` (Unix seconds, None: for ever); `net` is
+    what it charges, in micro-USD."""
+
+    id: str
+    prompt: str
+    at: float
+    until: float | None
+    net: int
+
+
+@dataclass(slots=True)
+class Logs:
+    """What the processes told.
+
+    Attributes:
+        lost: turns whose decision was dropped, by job.
+        starved: how often a process found that it had not renewed its leases in time.
+        crashed: errors that we did not foresee, in words.
+        locked: complaints of SQLite that others were writing.
+    """
+
+    lost: Counter[int] = field(default_factory=Counter)
+    starved: int = 0
+    crashed: list[str] = field(default_factory=list)
+    locked: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Evidence:
+    """Everything that a verdict is made of.
+
+    Attributes:
+        taken: orders that were answered with 2xx, by the id of their generation.
+        generations, submissions, endings: rows of the database; endings are the terminal events.
+        charges: the mock's account.
+        told: how often every terminal event came to the receiver, by generation and `webhook-id`.
+        unverified: webhooks whose signature did not hold, in words.
+        zombies: jobs in whose turn a process was stopped for longer than its lease.
+        ended_alone: processes that ended although nobody had hit them, in words.
+        history: what the history checker found.
+    """
+
+    plan: Plan
+    taken: Mapping[str, Order]
+    generations: Sequence[Row]
+    submissions: Sequence[Row]
+    endings: Sequence[Row]
+    charges: Sequence[Charge]
+    told: Mapping[str, Mapping[str, int]]
+    unverified: Sequence[str] = ()
+    logs: Logs = field(default_factory=Logs)
+    blows: Blows = field(default_factory=Blows)
+    zombies: Sequence[int] = ()
+    ended_alone: Sequence[str] = ()
+    history: Sequence[Violation] = ()
+    sqlite: bool = True
+    seconds: float = 0.0
+
+
+def read_rows(tx: Tx) -> tuple[list[Row], list[Row], list[Row]]:
+    """Generations, submissions and terminal events, all of them."""
+    return (
+        tx.all("SELECT id, prompt, status, error_code, run FROM generation"),
+        tx.all("SELECT generation_id, token, outcome, operation_id, billed, cost_micros FROM submission"),
+        tx.all("SELECT generation_id, run, type FROM webhook_event WHERE terminal = 1"),
+    )
+
+
+def read_charge(entry: Mapping[str, Any]) -> Charge:
+    """An entry of the mock's account."""
+    net = entry["charged_micros"] - entry["refunded_micros"]
+    return Charge(entry["id"], entry["prompt"], entry["at"], entry["ends_at"], net)
+
+
+def read_logs(files: Iterable[Path]) -> Logs:
+    """What all processes told; what is no line of ours, such as one that a kill cut off, is passed over."""
+    logs = Logs()
+    for file in files:
+        with file.open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                _note(logs, line)
+    return logs
+
+
+def _note(logs: Logs, line: str) -> None:
+    if "database is locked" in line or "(sqlite3.OperationalError)" in line:
+        logs.locked.append(line.strip()[:300])
+    try:
+        told = json.loads(line)
+        event, level = told["event"], told["level"]
+    except (ValueError, TypeError, KeyError):
+        return
+    if event == "turn.lost":
+        logs.lost[int(told["job"])] += 1
+    elif event == "worker.lease_lost":
+        logs.starved += 1
+    elif event in {"turn.crashed", "worker.failed", "request.failed"} and level == "error":
+        logs.crashed.append(f"{event}: {told.get('error')}"[:300])
+
+
+def read_zombies(folder: Path) -> list[int]:
+    """The jobs whose turns were stopped on purpose."""
+    path = folder / ZOMBIES
+    return [int(json.loads(line)["job"]) for line in path.read_text().splitlines()] if path.exists() else []
