@@ -46,7 +46,7 @@ def migrate(engine: Engine, *, patience: float = PATIENCE) -> bool:
     if engine.dialect.name == "sqlite":
         with engine.connect() as connection:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
-            _upgrade(connection)
+            upgrade(connection)
             connection.commit()
         return True
     deadline = monotonic() + patience
@@ -55,20 +55,21 @@ def migrate(engine: Engine, *, patience: float = PATIENCE) -> bool:
             try:
                 with engine.connect() as connection:
                     event.listen(connection, "begin", _be_short)
-                    _upgrade(connection)
+                    upgrade(connection)
             except DBAPIError as error:
                 _bear(engine, error, deadline)
     return True
 
 
-def _upgrade(connection: Connection) -> None:
+def upgrade(connection: Connection, revision: str = "head") -> None:
+    """Run the scripts up to a revision over a connection, which is left open."""
     from alembic import command  # noqa: PLC0415 - a third of a second of imports, needed once per version
     from alembic.config import Config  # noqa: PLC0415
 
     config = Config()
     config.set_main_option("script_location", str(_SCRIPTS))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)
 
 
 def _be_short(connection: Connection) -> None:
@@ -131,5 +132,10 @@ def require_head(engine: Engine) -> None:
     """Raises SchemaBehind unless the schema is exactly what this code was written for."""
     found = current(engine)
     if found != head():
+        if found is not None and found > head():
+            raise SchemaBehind(
+                f"the database is at revision {found}, and this version knows only {head()}: a newer one has migrated"
+                " it; install that version here, too (or a later one)"
+            )
         state = "is empty" if found is None else f"is at revision {found}, this version needs {head()}"
         raise SchemaBehind(f"the database {state}: run `dailies migrate`")
