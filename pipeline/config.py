@@ -40,6 +40,7 @@ class Settings(BaseSettings):
     public_url: str | None = None
     data_dir: Path = Path("data")
     database_url: str | None = None
+    database_listen_url: str | None = None
     log_format: Literal["auto", "json", "text"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     otlp_endpoint: str | None = None
@@ -213,7 +214,7 @@ class Settings(BaseSettings):
     @field_validator("*")
     @classmethod
     def _url(cls, value: object, info: ValidationInfo) -> object:
-        if not (info.field_name or "").endswith("_url") or info.field_name == "database_url":
+        if not (info.field_name or "").endswith("_url") or info.field_name in {"database_url", "database_listen_url"}:
             return value
         text = str(value)
         if value is not None and not (text.startswith(("http://", "https://")) and urlsplit(text).hostname):
@@ -240,6 +241,13 @@ class Settings(BaseSettings):
 
     @field_validator("spend_per_user_day", "spend_per_tenant_day", "spend_per_day")
     @classmethod
+    @field_validator("database_listen_url")
+    @classmethod
+    def _database_listen_url(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("postgresql:", "postgresql+psycopg:")):
+            raise ValueError("begins with postgresql://")
+        return value
+
     def _sum(cls, value: str) -> str:
         micros_of(value)
         return value

@@ -25,6 +25,7 @@ EVENTS: dict[str, str] = {
     "turn.done": "one turn of a job was run and recorded",
     "turn.lost": "a turn's lease was lost; its decision was dropped",
     "turn.crashed": "a turn met an error that we did not foresee",
+    "bell.lost": "the connection that hears wake-ups broke; it is made anew, and polls do its work meanwhile",
     "worker.failed": "the worker's loop met an error and goes on",
     "worker.lease_lost": "this process could not renew its leases and stopped its turns",
     "generation.ended": "a run of a generation came to its end, with the seconds of each phase",

@@ -1,8 +1,9 @@
 """Wake-ups: how a worker learns that there is work, without asking the database all the time.
 
 Within a process an event; between processes of one host a byte to each worker's Unix datagram socket in
-`DATA_DIR/wake/`; as the net below, SQLite's `data_version` every half second. What none of them tells, the next due
-time and a slow poll find.
+`DATA_DIR/wake/`; between machines PostgreSQL's notifications (`db/bell.py`); as the net below, SQLite's `data_version`
+every half second, or a look every second while no notification can be heard. What none of them tells, the next due time
+and a slow poll find.
 """
 
 from __future__ import annotations
@@ -14,7 +15,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from pipeline.db.bell import Bell
+
 NET_SECONDS = 0.5
+DEAF_SECONDS = 1.0
+"""The slowest look while other machines cannot be heard."""
 MAX_PATH = 100
 """Bytes of a socket's path that every Unix takes."""
 
@@ -26,9 +31,17 @@ class Doorbell:
         folder: where the sockets of this host are, or None for one process alone.
         name: this process's own socket, if it listens.
         changed: tells whether another process has written since it was last asked; the net.
+        distant: rings on other machines, and hears them.
     """
 
-    def __init__(self, folder: Path | None, name: str | None = None, changed: Callable[[], bool] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        name: str | None = None,
+        changed: Callable[[], bool] | None = None,
+        distant: Bell | None = None,
+    ) -> None:
+        self._distant = distant
         self._folder = folder
         self._name = name
         self._changed = changed
@@ -46,11 +59,15 @@ class Doorbell:
                 asyncio.get_running_loop().add_reader(self._receiver, self._heard)
         if self._changed is not None:
             self._net = asyncio.get_running_loop().create_task(self._watch(self._changed))
+        if self._distant is not None:
+            self._distant.open(self._event.set)
 
     def close(self) -> None:
         """Stop listening and take the socket away."""
         if self._net is not None:
             self._net.cancel()
+        if self._distant is not None:
+            self._distant.close()
         if self._receiver is not None and self._folder is not None:
             asyncio.get_running_loop().remove_reader(self._receiver)
             self._receiver.close()
@@ -63,8 +80,10 @@ class Doorbell:
         self._event.set()
 
     def ring(self) -> None:
-        """There is work: wake this process and the others of this host."""
+        """There is work: wake this process, the others of this host, and those of other machines."""
         self._event.set()
+        if self._distant is not None:
+            self._distant.ring()
         if self._folder is not None and hasattr(socket, "AF_UNIX"):
             self._ring_others(self._folder)
 
@@ -105,8 +124,9 @@ class Doorbell:
 
     async def wait(self, seconds: float) -> None:
         """Return when it rings, or after so many seconds; a ring before the call counts."""
+        deaf = self._distant is not None and not self._distant.listening
         with suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, seconds)):
+            async with asyncio.timeout(max(0.0, min(seconds, DEAF_SECONDS) if deaf else seconds)):
                 await self._event.wait()
         self._event.clear()
 

@@ -120,7 +120,12 @@ def _build(settings: Settings, secrets: Secrets, stack: AsyncExitStack) -> Plant
         signatory=signatory,
         links=links,
         callbacks=Signer(secrets.signing, "callback"),
-        doorbell=Doorbell(settings.data_dir / "wake", identity.id, db.change_probe()),
+        doorbell=Doorbell(
+            settings.data_dir / "wake",
+            identity.id,
+            db.change_probe(),
+            db.bell(identity.id, settings.database_listen_url),
+        ),
         identity=identity,
         statistics=make_statistics(settings, db, spool, identity),
         tracing=tracing,

@@ -10,15 +10,18 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from pipeline.db.engine import begin_postgres, make_engine
-from pipeline.db.errors import translate
+from pipeline.db.bell import CHANNEL, Bell
+from pipeline.db.engine import READERS, begin_postgres, listening_arguments, make_engine
+from pipeline.db.errors import DatabaseBusy, translate, unavailable
+from pipeline.db.hosttime import HostTime, this_boot
 from pipeline.db.tx import Tx
 from pipeline.db.writer import Writer
 
 T = TypeVar("T")
 
-READERS = 3
+SQLITE_READERS = 3
 
 
 class Database:
@@ -27,23 +30,42 @@ class Database:
     Args:
         url: `sqlite:///file` or `postgresql://...`.
         clock: seconds since 1970 on SQLite, whose clock is the host's; PostgreSQL tells its own time.
+        monotonic: seconds that all processes of a host share, by which SQLite's time is told (`hosttime`).
         ahead: seconds added to the time of either, so that a test need not wait.
+
+    Attributes:
+        pooled: whether a pooler such as PgBouncer was found between us and PostgreSQL.
     """
 
     def __init__(
-        self, url: str, *, clock: Callable[[], float] = time.time, ahead: Callable[[], float] = lambda: 0.0
+        self,
+        url: str,
+        *,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        ahead: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        self.engine = make_engine(url)
+        self.pooled = False
+        self.engine = make_engine(url, pooled=self._found)
         self.postgres = self.engine.dialect.name == "postgresql"
-        self._clock = clock
+        self._url = url
+        self._time = HostTime(clock, monotonic, this_boot())
         self._ahead = ahead
         self._probes: list[Connection] = []
-        self._writer = Writer(self.engine, self._now_ms, self._ahead_ms)
-        self._aside = Writer(self.engine, self._now_ms, self._ahead_ms) if self.postgres else self._writer
-        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="dailies-reader")
+        self._writer = Writer(self.engine, self._begin_write)
+        self._aside = Writer(self.engine, self._begin_write) if self.postgres else self._writer
+        readers = READERS if self.postgres else SQLITE_READERS
+        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="dailies-reader")
 
-    def _now_ms(self) -> int:
-        return int(self._clock() * 1000) + self._ahead_ms()
+    def _found(self, pooled: bool) -> None:
+        self.pooled = pooled
+
+    def _begin_write(self, connection: Connection) -> Tx:
+        """A transaction that holds what it takes; on SQLite that is the one lock of the file."""
+        if self.postgres:
+            return Tx(connection, begin_postgres(connection) + self._ahead_ms(), postgres=True)
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        return Tx(connection, self._time.write(connection) + self._ahead_ms(), postgres=False)
 
     def _ahead_ms(self) -> int:
         return int(self._ahead() * 1000)
@@ -79,6 +101,8 @@ class Database:
             if (ours := translate(error)) is not error:
                 raise ours from error
             raise
+        except PoolTimeout as error:
+            raise DatabaseBusy("all connections of this process are in use") from error
 
     def _begin_read(self, connection: Connection) -> Tx:
         """Closing the connection rolls back, so nothing that a reader did is kept."""
@@ -86,7 +110,34 @@ class Database:
             connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             return Tx(connection, begin_postgres(connection) + self._ahead_ms(), postgres=True)
         connection.exec_driver_sql("BEGIN")
-        return Tx(connection, self._now_ms(), postgres=False)
+        return Tx(connection, self._time.read(connection) + self._ahead_ms(), postgres=False)
+
+    def bell(self, name: str, listen_url: str | None = None) -> Bell | None:
+        """Wake-ups between processes over the database; None where it offers none (SQLite).
+
+        `name` is this process, which does not wake itself; `listen_url` reaches PostgreSQL without a pooler between.
+        """
+        if not self.postgres:
+            return None
+        direct = listen_url is not None
+        return Bell(name, self.notify, listening_arguments(listen_url or self._url), direct=direct)
+
+    async def notify(self, payload: str) -> None:
+        """Ring every listener. A transaction of its own: the server lets only one that rings commit at a time, and this
+        one waits for no disk. Raises a DatabaseError."""
+        await asyncio.get_running_loop().run_in_executor(self._readers, self._notify, payload)
+
+    def _notify(self, payload: str) -> None:
+        try:
+            with self.engine.connect() as connection:
+                alone = connection.execution_options(isolation_level="AUTOCOMMIT")
+                alone.exec_driver_sql(
+                    "SELECT pg_notify(%(channel)s, %(payload)s)", {"channel": CHANNEL, "payload": payload}
+                )
+        except DBAPIError as error:
+            raise unavailable(error) from error
+        except PoolTimeout as error:
+            raise DatabaseBusy("all connections of this process are in use") from error
 
     def change_probe(self) -> Callable[[], bool] | None:
         """A cheap question, for one thread: has anybody written since it was last asked? None where that is not

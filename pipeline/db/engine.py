@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic, sleep
+from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL, ExceptionContext
+from sqlalchemy.exc import ArgumentError
 
 from pipeline.db.errors import DatabaseError
+from pipeline.db.urls import parse_url
 
 BUSY_MS = 10_000
 MIN_SQLITE = (3, 35, 0)
@@ -36,13 +40,28 @@ SELECT set_config('lock_timeout', '2s', true),
 ever; no server setting makes us forget an intent to pay; and the clock, which unlike now() is not frozen."""
 
 
-def make_engine(url: str) -> Engine:
-    """An engine for `sqlite:///file` or `postgresql://...`. Raises DatabaseError with the mend in words."""
-    parsed = make_url(url)
+WRITERS = 2
+READERS = 2
+"""Connections of a process, whatever it holds in flight: with the listener's they are five."""
+POOL_SECONDS = 10
+READ_ONLY = "25006"
+"""read_only_sql_transaction: the server has become a standby, or was made one by hand."""
+
+
+def make_engine(url: str, *, pooled: Callable[[bool], None] = lambda _: None) -> Engine:
+    """An engine for `sqlite:///file` or `postgresql://...`, several hosts included.
+
+    `pooled` is told of every new connection whether a pooler such as PgBouncer stands between us and PostgreSQL.
+    Raises DatabaseError with the mend in words.
+    """
+    try:
+        parsed = parse_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise DatabaseError(f"DATABASE_URL cannot be read: {error}") from None
     if parsed.get_backend_name() == "sqlite":
         return _sqlite(parsed)
     if parsed.get_backend_name() == "postgresql":
-        return _postgres(parsed)
+        return _postgres(parsed, pooled)
     raise DatabaseError(f"DATABASE_URL starts with {parsed.drivername!r}; use sqlite:///path or postgresql://...")
 
 
@@ -80,17 +99,57 @@ def _sqlite_connect(connection: sqlite3.Connection, _record: object) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _postgres(url: URL) -> Engine:
+def _postgres(url: URL, pooled: Callable[[bool], None]) -> Engine:
     try:
-        return create_engine(
+        engine = create_engine(
             url.set(drivername="postgresql+psycopg"),
-            pool_size=4,
+            pool_size=WRITERS + READERS,
             max_overflow=0,
+            pool_timeout=POOL_SECONDS,
             pool_pre_ping=True,
             connect_args={name: value for name, value in POSTGRES.items() if name not in url.query},
         )
     except ModuleNotFoundError as error:
         raise DatabaseError("PostgreSQL needs the extra: pip install 'dailies[postgres]'") from error
+
+    def connected(connection: Any, _record: object) -> None:
+        pooled(_postgres_connect(connection))
+
+    event.listen(engine, "connect", connected)
+    event.listen(engine, "handle_error", _forget_read_only)
+    return engine
+
+
+def _postgres_connect(connection: Any) -> bool:
+    """Behind a pooler the next transaction may meet another server process: none may rely on what was prepared before.
+    Whether there is one."""
+    connection.autocommit = True
+    pid = connection.execute("SELECT pg_backend_pid()").fetchone()[0]
+    connection.autocommit = False
+    if behind_pooler(connection, pid):
+        connection.prepare_threshold = None
+        return True
+    return False
+
+
+def behind_pooler(connection: Any, pid: int) -> bool:
+    """Whether the server process that answers is not the one that the start of the connection named: a pooler hands
+    out a cancel key of its own (https://www.pgbouncer.org/features.html)."""
+    named: int = connection.info.backend_pid
+    return named != pid
+
+
+def _forget_read_only(context: ExceptionContext) -> None:
+    """After a failover without a restart, connections still reach the old primary: all are made anew."""
+    if getattr(context.original_exception, "sqlstate", None) == READ_ONLY:
+        context.is_disconnect = True
+
+
+def listening_arguments(url: str) -> dict[str, Any]:
+    """What psycopg needs for a connection outside of the pool. Raises DatabaseError as `make_engine` does."""
+    engine = make_engine(url)
+    _, arguments = engine.dialect.create_connect_args(engine.url)
+    return POSTGRES | dict(arguments)
 
 
 def begin_postgres(connection: Connection) -> int:

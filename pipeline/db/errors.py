@@ -86,3 +86,9 @@ def translate(error: DBAPIError) -> Exception:
     if error.connection_invalidated or lost or (state or "").startswith(_POSTGRES_ILL):
         return DatabaseUnavailable(f"the database cannot be reached: {original}")
     return error
+
+
+def unavailable(error: DBAPIError) -> DatabaseError:
+    """A driver's error where no statement of ours can be at fault."""
+    reason = translate(error)
+    return reason if isinstance(reason, DatabaseError) else DatabaseUnavailable(str(error.orig))

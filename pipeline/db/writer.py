@@ -18,9 +18,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from pipeline.db.engine import begin_postgres
-from pipeline.db.errors import CommitUnknown, DatabaseBusy, DatabaseError, DatabaseUnavailable, WriterFull, translate
+from pipeline.db.errors import CommitUnknown, DatabaseBusy, DatabaseError, WriterFull, translate, unavailable
 from pipeline.db.tx import Tx
 
 GROUP = 256
@@ -49,13 +49,11 @@ class _NotBegun(Exception):
 
 
 class Writer:
-    """Groups commits. `now_ms` gives SQLite's time and `ahead_ms` what is added to PostgreSQL's, which tells its
-    own."""
+    """Groups commits. `begin` opens a transaction on a connection, and tells the time in it."""
 
-    def __init__(self, engine: Engine, now_ms: Callable[[], int], ahead_ms: Callable[[], int]) -> None:
+    def __init__(self, engine: Engine, begin: Callable[[Connection], Tx]) -> None:
         self._engine = engine
-        self._now_ms = now_ms
-        self._ahead_ms = ahead_ms
+        self._open = begin
         self._postgres = engine.dialect.name == "postgresql"
         self._queue: deque[_Work] = deque()
         self._ready = threading.Condition()
@@ -142,25 +140,22 @@ class Writer:
         try:
             return self._engine.connect()
         except DBAPIError as error:
-            raise _NotBegun(_unavailable(error)) from error
+            raise _NotBegun(unavailable(error)) from error
+        except PoolTimeout as error:
+            raise _NotBegun(DatabaseBusy("all connections of this process are in use")) from error
 
     def _begin(self, connection: Connection) -> Tx:
-        if self._postgres:
-            try:
-                return Tx(connection, begin_postgres(connection) + self._ahead_ms(), postgres=True)
-            except DBAPIError as error:
-                raise _NotBegun(_unavailable(error)) from error
+        """What is busy is waited for on SQLite alone: on PostgreSQL nothing can be, before the first statement."""
         deadline = monotonic() + BUSY_SECONDS
         while True:
             try:
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                return self._open(connection)
             except DBAPIError as error:
-                reason = _unavailable(error)
-                if not isinstance(reason, DatabaseBusy) or monotonic() > deadline:
+                _roll_back(connection)
+                reason = unavailable(error)
+                if self._postgres or not isinstance(reason, DatabaseBusy) or monotonic() > deadline:
                     raise _NotBegun(reason) from error
                 sleep(0.002)
-            else:
-                return Tx(connection, self._now_ms(), postgres=False)
 
     def _refuse_broken(self, connection: Connection) -> None:
         """PostgreSQL answers COMMIT of a failed transaction with a rollback and no error: a swallowed error would lose
@@ -179,11 +174,6 @@ class Writer:
             _roll_back(connection)
             raise CommitUnknown(f"the answer to COMMIT was lost: {error.orig}") from error
         self.commits += 1
-
-
-def _unavailable(error: DBAPIError) -> Exception:
-    reason = translate(error)
-    return reason if isinstance(reason, DatabaseError) else DatabaseUnavailable(str(error.orig))
 
 
 def _roll_back(connection: Connection) -> None:

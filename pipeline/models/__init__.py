@@ -7,7 +7,7 @@ create what is declared here; a test compares the two.
 
 from pipeline.models.generations import CallbackRow, Generation, Submission, Timeline
 from pipeline.models.jobs import Job, Lane, WorkerRow
-from pipeline.models.service import ApiKey, Metric
+from pipeline.models.service import ApiKey, HostClock, Metric
 from pipeline.models.webhooks import (
     WebhookAttempt,
     WebhookDelivery,
@@ -24,6 +24,7 @@ __all__ = [
     "ApiKey",
     "CallbackRow",
     "Generation",
+    "HostClock",
     "Job",
     "Lane",
     "Metric",

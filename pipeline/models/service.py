@@ -41,3 +41,16 @@ class Metric(SQLModel, table=True):
     count: int = big()
     total: float = Field(default=0.0)
     buckets: str | None = optional_text()
+
+
+class HostClock(SQLModel, table=True):
+    """Where a SQLite database's time stands (`db/hosttime.py`): one row there, none on PostgreSQL, which has a clock of
+    its own. Milliseconds."""
+
+    __tablename__ = "clock"
+
+    id: int = Field(primary_key=True)
+    boot: str = required_text()
+    since: int = big()
+    ahead: int = big()
+    target: int = big()

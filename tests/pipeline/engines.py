@@ -23,7 +23,6 @@ from sqlmodel import SQLModel
 
 import pipeline.models  # noqa: F401 - declares the tables
 from pipeline.db import Database, Tx
-from pipeline.db.engine import begin_postgres
 from pipeline.db.migrate import migrate
 
 MISSING = "PostgreSQL's server programs are not installed (Debian: apt install postgresql)"
@@ -64,11 +63,7 @@ class Place:
 def transaction(db: Database) -> Iterator[Tx]:
     """A transaction that a test holds open by hand, beside the writer."""
     with db.engine.connect() as connection:
-        if db.postgres:
-            yield Tx(connection, begin_postgres(connection) + int(db._ahead() * 1000), postgres=True)
-        else:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-            yield Tx(connection, db._now_ms(), postgres=False)
+        yield db._begin_write(connection)
         connection.commit()
 
 

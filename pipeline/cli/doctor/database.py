@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline import __version__, credentials
@@ -20,6 +20,7 @@ from pipeline.config import Settings
 from pipeline.db import DatabaseError, Tx
 from pipeline.db.engine import begin_postgres, make_engine
 from pipeline.db.migrate import current, head
+from pipeline.db.urls import parse_url
 
 ALIVE_MS = 90_000
 SLACK_SECONDS = 5.0
@@ -45,8 +46,8 @@ def examine_database(
     """Look at the database, changing nothing in it. `mounts` is /proc/mounts as text, read unless given. Blocking."""
     found = DatabaseFound()
     try:
-        url = make_url(settings.database)
-    except SQLAlchemyError as error:
+        url = parse_url(settings.database)
+    except (SQLAlchemyError, ValueError) as error:
         found.checks.append(failure("database", f"DATABASE_URL cannot be read: {error}", "correct DATABASE_URL"))
         return found
     if url.get_backend_name() == "sqlite" and url.database:
