@@ -20,7 +20,7 @@ from typing import Any
 from providers.registry import PROVIDERS
 from tests.everyone import at_the_mock
 from tests.house import FAST, House, open_house
-from tests.test_crashes import Zygote, open_zygotes
+from tests.zygotes import Zygote, open_zygotes
 
 IN_THE_PROMPT = {
     "no fault": "",
@@ -40,10 +40,10 @@ IN_THE_PROMPT = {
     "failure, not billed": "[[fail:transient]]",
 }
 KILLS = {
-    "kill -9 after the intent": "after intent#1",
-    "kill -9 before the POST": "before submit request#1",
-    "kill -9 after the POST": "after submit response#1",
-    "kill -9 before the record": "before record#1",
+    "kill -9 after the intent": "after submit intent#1",
+    "kill -9 before the POST": "before submit POST#1",
+    "kill -9 after the POST": "after submit POST#1",
+    "kill -9 before the record": "before submit record#1",
 }
 SPEED = 200.0
 QUICK = {"lease": 0.6, "submit_timeout": 4.0, "drain_timeout": 2.0, "on_unknown_submit": "hold", "lane_pause": 0.2}

@@ -10,15 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.crash_sweep import order
 from tests.house import House, open_house
-from tests.test_crashes import Zygote, open_zygotes, order
+from tests.zygotes import Zygote, open_zygotes
 
 pytestmark = pytest.mark.anyio
 
 HOUSES = 2
 KILLS = 10
 """In each house."""
-AFTER_THE_POST = "after webhooks response#1"
+AFTER_THE_POST = "after deliver POST#1"
 LEASE = 0.4
 
 

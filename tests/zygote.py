@@ -2,8 +2,13 @@
 stdout.
 
 It imports everything once and forks a process per order, so that a kill costs a fork instead of a start. An order
-names the settings and, if the process is to die, the boundary: before or after the n-th commit of a kind, or HTTP
-exchange of a client. The process kills itself there with SIGKILL; without one it works until every job has ended.
+names the settings and, if the process is to die, the boundary: before or after the n-th thing of a kind that a step
+does, such as `after submit POST#1`. The process kills itself there with SIGKILL; without one it works until every job
+has ended.
+
+The kinds: `claim` (only after; told of the step that was claimed), `intent` and `record` (commits), `POST` (a paid call
+or a webhook; after is when it was answered), `call` (any other call of a provider), `download`, and `put` (a file into
+storage).
 """
 
 from __future__ import annotations
@@ -15,6 +20,8 @@ import signal
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +30,14 @@ import httpx
 from pipeline import telemetry
 from pipeline.app import Plant, make_worker, open_plant
 from pipeline.config import Settings
+from pipeline.turn import Turn
 from pipeline.worker import run_until
 from tests.everyone import hasten
 
-NAMES = {"_submit": "intent", "Runner._record": "record", "Worker._look": "claim"}
-"""What the commits are, by the function that hands them in."""
+COMMITS = {"_submit": "intent", "Runner._record": "record"}
+"""What the commits of a turn are, by the function that hands them in."""
+EXCHANGES = {"submit": "POST", "calls": "call", "fetch": "download", "webhooks": "POST"}
+"""What a client of `Outbound` is for."""
 
 
 class Boundaries:
@@ -37,8 +47,29 @@ class Boundaries:
         self.target = target
         self.seen: list[str] = []
         self.counts: Counter[str] = Counter()
+        self._steps: dict[str, str] = {}
 
-    def pass_(self, name: str) -> None:
+    def claimed(self, turns: Iterable[Turn]) -> None:
+        """Turns were claimed: whatever their tasks do from now on is theirs."""
+        for turn in turns:
+            self._steps[f"turn-{turn.claim.id}"] = turn.claim.step.value
+            self._pass(f"after {turn.claim.step.value} claim")
+
+    def before(self, kind: str) -> None:
+        """The turn of this task is about to do something."""
+        self._of_turn("before", kind)
+
+    def after(self, kind: str) -> None:
+        """It has done it."""
+        self._of_turn("after", kind)
+
+    def _of_turn(self, when: str, kind: str) -> None:
+        task = asyncio.current_task()
+        step = self._steps.get(task.get_name()) if task is not None else None
+        if step is not None:
+            self._pass(f"{when} {step} {kind}")
+
+    def _pass(self, name: str) -> None:
         self.counts[name] += 1
         label = f"{name}#{self.counts[name]}"
         self.seen.append(label)
@@ -47,28 +78,44 @@ class Boundaries:
 
 
 def watch(plant: Plant, boundaries: Boundaries) -> None:
-    """Let every commit and every exchange of the worker pass the boundaries."""
-    write = plant.db.write
+    """Let every commit, every exchange and every file of the worker's turns pass the boundaries."""
+    write, put = plant.db.write, plant.storage.put
 
-    async def watched(unit: Any, **options: Any) -> Any:
-        function = unit.__qualname__.partition(".<locals>")[0]
-        name = NAMES.get(function, function)
-        boundaries.pass_(f"before {name}")
+    async def written(unit: Any, **options: Any) -> Any:
+        kind = COMMITS.get(unit.__qualname__.partition(".<locals>")[0])
+        if kind is not None:
+            boundaries.before(kind)
         result = await write(unit, **options)
-        boundaries.pass_(f"after {name}")
+        boundaries.claimed(getattr(result, "turns", ()))
+        if kind is not None:
+            boundaries.after(kind)
         return result
 
-    plant.db.write = watched  # type: ignore[method-assign]
-    for name in ("submit", "calls", "fetch", "webhooks"):
+    async def kept(*args: Any, **options: Any) -> None:
+        boundaries.before("put")
+        await put(*args, **options)
+        boundaries.after("put")
+
+    plant.db.write = written  # type: ignore[method-assign]
+    plant.storage.put = kept  # type: ignore[method-assign]
+    for name, kind in EXCHANGES.items():
         client: httpx.AsyncClient = getattr(plant.outbound, name)
 
-        async def sent(request: httpx.Request, name: str = name) -> None:
-            boundaries.pass_(f"before {name} request")
+        async def sent(request: httpx.Request, kind: str = kind) -> None:
+            boundaries.before(kind)
 
-        async def answered(response: httpx.Response, name: str = name) -> None:
-            boundaries.pass_(f"after {name} response")
+        async def answered(response: httpx.Response, kind: str = kind) -> None:
+            boundaries.after(kind)
 
         client.event_hooks = {"request": [sent], "response": [answered]}
+
+
+def impatient(plant: Plant, seconds: float) -> None:
+    """Let the mock's callbacks be waited for no longer than this, instead of half a minute."""
+    mock = plant.providers.ready["mock"]
+    if mock.capabilities.recovery.callback_seconds is not None:
+        recovery = replace(mock.capabilities.recovery, callback_seconds=seconds)
+        mock.capabilities = replace(mock.capabilities, recovery=recovery)
 
 
 async def work(order: dict[str, Any]) -> list[str]:
@@ -77,6 +124,8 @@ async def work(order: dict[str, Any]) -> list[str]:
     async with open_plant(settings) as plant:
         if order.get("speed"):
             hasten(plant, order["speed"])
+        if order.get("callback_seconds"):
+            impatient(plant, order["callback_seconds"])
         watch(plant, boundaries)
         stop = asyncio.Event()
         worker = asyncio.create_task(run_until(make_worker(plant), stop))
