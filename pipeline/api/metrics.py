@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from pipeline import __version__, admission, queue, statistics
+from pipeline.admission.shares import is_user
 from pipeline.api.auth import require, service_of
 from pipeline.api.problems import Problem
 from pipeline.api.queue_status import RUNNING, held, oldest_waiting, workers
@@ -108,7 +109,7 @@ def _of_times(tx: Tx, groups: list[Row]) -> list[Sample]:
 
 
 def _of_lanes(tx: Tx, groups: list[Row]) -> list[Sample]:
-    known = admission.lanes(tx)
+    known = [row for row in admission.lanes(tx) if not is_user(row["name"])]
     paused = [row["name"] for row in known if (row["paused_until"] or 0) > tx.now]
     flying: dict[str, int] = {_lane(row["name"]): 0 for row in known if row["name"].startswith("provider:")}
     for group in groups:

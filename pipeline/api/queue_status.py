@@ -13,14 +13,17 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from pipeline import admission, queue, statistics
-from pipeline.admission import Bounds
+from pipeline.admission import EVERYTHING, Bounds
+from pipeline.admission.shares import is_user, paused_users, whose
 from pipeline.api.auth import require, service_of
+from pipeline.api.pauses import pause_view
 from pipeline.credentials import Scope
 from pipeline.db import Row, Tx
 from pipeline.lifecycle import JobKind
 from pipeline.schemas import iso
 
 ALIVE_MS = 90_000
+MOST_USERS = 100
 RUNNING = frozenset({"submit", "resolve", "poll", "store"})
 UNCLEAR = frozenset({"held", "resolve"})
 
@@ -44,7 +47,7 @@ def whole(tx: Tx, bounds: Bounds) -> dict[str, Any]:
     """The service as a whole."""
     groups = queue.stats(tx)
     return _counts(tx, groups, None) | {
-        "lanes": [_lane_view(tx, row, bounds) for row in admission.lanes(tx)],
+        "lanes": [_lane_view(tx, row, bounds) for row in admission.lanes(tx) if not is_user(row["name"])],
         "workers": [_worker_view(row) for row in workers(tx)],
         "lastHour": statistics.last_hour(tx),
     }
@@ -59,7 +62,14 @@ def _counts(tx: Tx, groups: list[Row], tenant: str | None) -> dict[str, Any]:
         "oldestWaitingSeconds": oldest_waiting(tx, groups, tenant),
         "held": held(groups),
         "waitingForSpend": admission.unfunded(tx, tenant),
+        **pause_view(tx.one("SELECT * FROM lane WHERE name = :name", {"name": EVERYTHING}), tx.now),
+        "pausedUsers": [_user_view(row, tx.now) for row in paused_users(tx, tenant, limit=MOST_USERS)],
     }
+
+
+def _user_view(row: Row, now: int) -> dict[str, Any]:
+    tenant, user = whose(row["name"])
+    return {"user": user, "tenant": tenant, **pause_view(row, now)}
 
 
 def _counted(groups: list[Row], kind: JobKind) -> dict[str, Any]:
@@ -107,7 +117,7 @@ def _worker_view(row: Row) -> dict[str, Any]:
 
 
 def _lane_view(tx: Tx, row: Row, bounds: Bounds) -> dict[str, Any]:
-    name, paused, probing = row["name"], (row["paused_until"] or 0) > tx.now, bool(row["probing"])
+    name, probing = row["name"], bool(row["probing"])
     rate = bounds.per_minute.get(name)
     return {
         "name": name,
@@ -115,7 +125,7 @@ def _lane_view(tx: Tx, row: Row, bounds: Bounds) -> dict[str, Any]:
         "maxInFlight": bounds.of(row),
         "requestsLastMinute": None if rate is None else admission.calls(tx, name),
         "requestsPerMinute": rate,
-        "pausedUntil": iso(row["paused_until"]) if paused else None,
-        "pausedReason": row["paused_reason"] if paused or probing else None,
+        **pause_view(row, tx.now),
+        **({"pausedReason": row["paused_reason"]} if probing else {}),
         "probing": probing,
     }

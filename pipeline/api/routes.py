@@ -42,6 +42,7 @@ from pipeline.api import (
     stream,
     tokens,
     usage,
+    users,
 )
 from pipeline.api.auth import needs_key
 from pipeline.api.cors import cors
@@ -100,6 +101,8 @@ ROUTES = (
     Route("/api/queue/pause", lanes.pause, methods=["POST"]),
     Route("/api/queue/resume", lanes.resume, methods=["POST"]),
     Route("/api/queue/status", queue_status.queue_status),
+    Route(users.PATH, users.many),
+    users.route(),
     Route("/api/webhooks/recover", recover.recover, methods=["POST"]),
     Route(recover.PATH, recover.many),
     Route(f"{recover.PATH}/{{id}}", recover.one),

@@ -4,6 +4,7 @@
 
     ask       submit, watch, show, list, cancel, delete    done by submit, watch, follow; client asks, words tell
     operate   stats, dead, redrive, delivery, ...          done by stats, listing, delivery, tables, redriving, acts
+    pauses    pause, resume, users                         done by pausing
     run       serve, api, worker, work, migrate            done by service and schema
     endpoints endpoints and its commands                   done by places
     held      held, resolve                                done by holding
@@ -19,7 +20,7 @@ from __future__ import annotations
 import click
 
 from pipeline import __version__
-from pipeline.cli import ask, endpoints, held, keys, listen, local, operate, run, tools
+from pipeline.cli import ask, endpoints, held, keys, listen, local, operate, pauses, run, tools
 from pipeline.cli.base import Commands
 
 __all__ = ["main"]
@@ -42,6 +43,8 @@ def main() -> None:
 
 
 main.add_section("Make videos", ask.COMMANDS)
-main.add_section("Look after a service", (*operate.COMMANDS, *endpoints.COMMANDS, listen.resend, *held.COMMANDS))
+main.add_section(
+    "Look after a service", (*operate.COMMANDS, *pauses.COMMANDS, *endpoints.COMMANDS, listen.resend, *held.COMMANDS)
+)
 main.add_section("Run it on this machine", (*run.COMMANDS, *keys.COMMANDS, *local.COMMANDS))
 main.add_section("Develop", (*tools.COMMANDS, listen.listen, local.completion))

@@ -79,31 +79,3 @@ async def redeliver_each(client: Client, ids: Sequence[str], *, as_json: bool) -
         ids, lambda delivery: client.post(f"{DELIVERIES}/{quote(delivery, safe='')}/redeliver", once=True)
     )
     return list_text(done, as_json, lambda made: f"{made['id']}  {made['type']} to {made['url']}"), refused
-
-
-async def pause_lane(client: Client, lane: str | None, body: Mapping[str, Any], *, as_json: bool) -> str:
-    """Close a lane or everything; how it stands, as text. Raises CommandError."""
-    given = {name: value for name, value in {"lane": lane_name(lane), **body}.items() if value is not None}
-    return lane_text(await client.post("/api/queue/pause", given), as_json)
-
-
-async def resume_lane(client: Client, lane: str | None, *, as_json: bool) -> str:
-    """Open a lane or everything; how it stands, as text. Raises CommandError."""
-    name = lane_name(lane)
-    return lane_text(await client.post("/api/queue/resume", {} if name is None else {"lane": name}), as_json)
-
-
-def lane_name(given: str | None) -> str | None:
-    """A lane by its name, or by that of its provider. Pure."""
-    return given if given is None or given == "*" or ":" in given else f"provider:{given}"
-
-
-def lane_text(lane: Json, as_json: bool) -> str:
-    """How a lane stands. Pure."""
-    if as_json:
-        return json_text(lane)
-    name = "the whole service" if lane["name"] == "*" else lane["name"]
-    if not lane["paused"]:
-        return f"{name} is open"
-    until = "until it is resumed" if lane["pausedUntil"] is None else f"until {lane['pausedUntil']}"
-    return f"{name} is paused {until}: {lane['pausedReason']}"

@@ -89,6 +89,10 @@ class Client:
         """Change."""
         return await self._ask("PATCH", path, self._patience, body=dict(body))
 
+    async def put(self, path: str, body: Mapping[str, Any]) -> Answer:
+        """Set as a whole."""
+        return await self._ask("PUT", path, self._patience, body=dict(body))
+
     async def delete(self, path: str) -> Answer:
         """Remove."""
         return await self._ask("DELETE", path, self._patience)

@@ -1,4 +1,4 @@
-"""Commands of those who look after a service: what is dead, delivered, paused, and how it is going."""
+"""Commands of those who look after a service: what is dead, delivered, and how it is going."""
 
 from __future__ import annotations
 
@@ -282,49 +282,4 @@ def usage(as_json: bool, service: Where, **asked: Any) -> None:
     click.echo(ask_service(service, lambda client: usage_text(client, asked, as_json=as_json)))
 
 
-@click.command()
-@click.argument("lane", required=False)
-@click.option("--seconds", type=click.IntRange(1), metavar="N", help="For so long; else until it is resumed.")
-@click.option("--reason", metavar="TEXT", help="For people; `dailies stats` shows it.")
-@json_option
-@service_options
-def pause(lane: str | None, seconds: int | None, reason: str | None, as_json: bool, service: Where) -> None:
-    """Start nothing new: in a LANE (a provider's name), or anywhere. What runs goes on, deliveries too.
-
-    Requests are still taken and wait. Needs a key of the operator (API_KEY).
-
-    Exit codes: 0, 2 if there is no such lane or the key may not, 3 if the service is not reachable.
-
-    \b
-    Example:
-      dailies pause --reason "moving the database" --seconds 600
-      dailies pause mock
-    """
-    from pipeline.cli.acts import pause_lane
-    from pipeline.cli.target import ask_service
-
-    body = {"seconds": seconds, "reason": reason}
-    click.echo(ask_service(service, lambda client: pause_lane(client, lane, body, as_json=as_json)))
-
-
-@click.command()
-@click.argument("lane", required=False)
-@json_option
-@service_options
-def resume(lane: str | None, as_json: bool, service: Where) -> None:
-    """Open a LANE again, or the whole service: after `dailies pause`, or before a pause of its own has ended.
-
-    Exit codes: 0, 2 if there is no such lane or the key may not, 3 if the service is not reachable.
-
-    \b
-    Example:
-      dailies resume
-      dailies resume mock
-    """
-    from pipeline.cli.acts import resume_lane
-    from pipeline.cli.target import ask_service
-
-    click.echo(ask_service(service, lambda client: resume_lane(client, lane, as_json=as_json)))
-
-
-COMMANDS = (stats, dead, redrive, deliveries, delivery, redeliver, usage, pause, resume)
+COMMANDS = (stats, dead, redrive, deliveries, delivery, redeliver, usage)

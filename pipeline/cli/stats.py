@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from pipeline.cli.client import Client
+from pipeline.cli.pausing import pause_text
 from pipeline.cli.tables import table
 from pipeline.cli.words import json_text, span_text
 
@@ -57,12 +58,16 @@ def _counts(status: Json) -> str:
     notes += [f"{status['held']} held: the outcome of a paid call is not known"] if status.get("held") else []
     short = status.get("waitingForSpend")
     notes += [f"{short} waiting: no cap on spending leaves room for them today (SPEND_PER_...)"] if short else []
+    notes += [f"the whole service is {pause_text(status)}"] if status.get("paused") else []
+    notes += [
+        f"user:{each['user']} of {each['tenant']} is {pause_text(each)}" for each in status.get("pausedUsers", ())
+    ]
     head = (status["at"], "WAITING", "PENDING", "RUNNING", "DEAD", "STEPS")
     return "\n".join([table(head, rows), *notes])
 
 
 def _lanes(status: Json) -> Iterator[str]:
-    lanes = status.get("lanes")
+    lanes = [lane for lane in status.get("lanes") or () if lane["name"] != "*"]
     if lanes:
         rows = [
             (
@@ -78,8 +83,8 @@ def _lanes(status: Json) -> Iterator[str]:
 
 
 def _state(lane: Json) -> str:
-    if lane["pausedUntil"] is not None:
-        return f"paused until {lane['pausedUntil']}: {lane['pausedReason']}"
+    if lane["paused"]:
+        return pause_text(lane)
     return f"probing, one call at a time, after: {lane['pausedReason']}" if lane.get("probing") else ""
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
-from pipeline.schemas.requests import Body, Short, Whole
+from pipeline.schemas.requests import Body, LaneName, Short, Whole
 
 MAX_IDS = 100
 YEAR = 366 * 86_400
@@ -58,16 +58,24 @@ class DeadRedrive(Body):
         return self
 
 
-class Pause(Body):
-    """What is closed: the lane of one provider, such as `provider:fal` or just `fal`, or the whole service; for how
-    long, if not until it is resumed."""
+_LANE = Field(
+    description="`provider:NAME` (or NAME), `endpoint:ID`, `user:ID`; `*`, `everything` or nothing is the whole service"
+)
+_TENANT = Field(description="of a user, if it is not that of the key; for the operator")
 
-    lane: Short | None = None
+
+class Pause(Body):
+    """What is closed: the road to one provider or endpoint, one user, or the whole service; for how long, if not until
+    it is resumed."""
+
+    lane: Annotated[LaneName, _LANE] | None = None
+    tenant: Annotated[Short, _TENANT] | None = None
     seconds: Annotated[int, Field(ge=1, le=YEAR), Whole] | None = None
     reason: Annotated[Short, Field(description="for people")] | None = None
 
 
 class Resume(Body):
-    """What is opened again: a lane, or the whole service."""
+    """What is opened again, by the same names."""
 
-    lane: Short | None = None
+    lane: Annotated[LaneName, _LANE] | None = None
+    tenant: Annotated[Short, _TENANT] | None = None

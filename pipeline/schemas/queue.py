@@ -35,9 +35,20 @@ class Lane(Answer):
     max_in_flight: Count
     requests_last_minute: Annotated[Count | None, Field(description="null where nothing bounds them")]
     requests_per_minute: Annotated[Count | None, Field(description="paid calls that may begin in any 60 seconds")]
-    paused_until: Time | None
+    paused: bool
+    paused_until: Annotated[Time | None, Field(description="null while paused: until it is resumed")]
     paused_reason: Annotated[str | None, Field(description="of the pause, or of the last one while it is probed")]
     probing: Annotated[bool, Field(description="the provider closed it: one call at a time until it works again")]
+
+
+class PausedUser(Answer):
+    """A user of whom nothing is started just now."""
+
+    user: str
+    tenant: str
+    paused: Literal[True]
+    paused_until: Annotated[Time | None, Field(description="null: until it is resumed")]
+    paused_reason: str | None
 
 
 class WorkerSeen(Answer):
@@ -117,18 +128,23 @@ class QueueStatus(Answer):
         Count,
         Field(description="generations for which no cap on spending leaves room today: they start after midnight"),
     ]
+    paused: Annotated[bool, Field(description="whether the whole service is: then nobody's generation is started")]
+    paused_until: Annotated[Time | None, Field(description="null while paused: until it is resumed")]
+    paused_reason: str | None
+    paused_users: Annotated[list[PausedUser], Field(description="the first 100 of them, by tenant and name")]
     lanes: list[Lane] | None = None
     workers: list[WorkerSeen] | None = None
     last_hour: LastHour | None = None
 
 
 class LaneState(Answer):
-    """A lane after it was paused or resumed; `*` is the whole service."""
+    """A lane, or a user, after it was paused or resumed; `*` is the whole service."""
 
     object: Literal["lane"]
     name: str
+    tenant: Annotated[str | None, Field(description="whose user it is; null for anything but a user")]
     paused: bool
-    paused_until: Annotated[Time | None, Field(description="null: until it is resumed")]
+    paused_until: Annotated[Time | None, Field(description="null while paused: until it is resumed")]
     paused_reason: str | None
 
 

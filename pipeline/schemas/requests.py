@@ -50,6 +50,8 @@ def _shown(**keywords: object) -> FieldInfo:
 _Storable = AfterValidator(_storable)
 _NO_NUL = r"^[^\u0000]*$"
 Short = Annotated[str, StringConstraints(min_length=1, max_length=128), _Storable, _shown(pattern=_NO_NUL)]
+LaneName = Annotated[str, StringConstraints(min_length=1, max_length=140), _Storable, _shown(pattern=_NO_NUL)]
+"""One of `Short` behind its kind, such as `user:ID`."""
 Words = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=20_000),

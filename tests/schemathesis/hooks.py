@@ -34,7 +34,7 @@ OF_THE_MOMENT = frozenset(
 
 
 ORDERS = ("POST /api/generations", "POST /api/generations/estimate")
-LANES = ("provider:mock", "*")
+LANES = ("provider:mock", "user:alice", "*", "everything")
 BOUNDED = {"since": 30, "until": 0}
 """Days ago: the time between the two may not be more than some 400 days, which no schema can say."""
 MODEL = load_catalogue("mock").models["mock-1"]
@@ -61,6 +61,7 @@ def before_load_schema(context: schemathesis.HookContext, raw_schema: dict[str, 
     _narrow_endpoints(schemas)
     for name in ("Pause", "Resume"):
         schemas[name]["properties"]["lane"] = {"enum": [*LANES, None]}
+        schemas[name]["properties"]["tenant"] = {"type": "null"}  # goes with a user alone
     _many = schemas["GenerationRequest"]["anyOf"][1]
     _many["items"] = {}  # what is wrong with an item is said in its place, and refuses no other
     schemas["Recover"]["properties"]["until"] = {"type": "null"}  # not before `since`, which no schema can say
@@ -149,6 +150,7 @@ def _cursor(form: str) -> strategies.SearchStrategy[str]:
 schemathesis.openapi.format("cursor", _cursor("gen_{:032x}"))
 schemathesis.openapi.format("delivery-cursor", _cursor("dlv_{:032x}"))
 schemathesis.openapi.format("endpoint-cursor", _cursor("ep_{:032x}"))
+schemathesis.openapi.format("user-cursor", _cursor("default/{:032x}"))
 schemathesis.openapi.format("recovery-cursor", _cursor("rcv_{:032x}"))
 schemathesis.openapi.format("dead-cursor", _cursor("{0}:{0}"))
 schemathesis.openapi.format("held-cursor", _cursor("{0}:gen_{0:032x}"))

@@ -297,7 +297,7 @@ export interface paths {
         put?: never;
         /**
          * Start nothing new
-         * @description In the lane of one provider, or anywhere. What runs goes on, as deliveries do. A longer pause is never cut short. For the operator alone: a key of API_KEY.
+         * @description On the road to one provider or endpoint, for one user, or anywhere. What runs goes on, as deliveries do (not those to a paused endpoint). A longer pause is never cut short. A tenant's key pauses users of its tenant; all else is the operator's: a key of API_KEY.
          */
         post: operations["pauseQueue"];
         delete?: never;
@@ -317,7 +317,7 @@ export interface paths {
         put?: never;
         /**
          * Start again
-         * @description However it was paused. For the operator alone: a key of API_KEY.
+         * @description However it was paused, by the same names. A tenant's key resumes users of its tenant.
          */
         post: operations["resumeQueue"];
         delete?: never;
@@ -341,6 +341,48 @@ export interface paths {
         put?: never;
         post?: never;
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/users": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Who waits, who has what in flight, and what is set for whom
+         * @description By tenant and name: all for whom something is set, who wait, or who have something in flight.
+         */
+        get: operations["listUsers"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/users/{user}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How it stands with one user */
+        get: operations["getUser"];
+        /**
+         * Give a user his weight and his bound
+         * @description What is left out is as if it had never been set. What runs goes on. To pause a user: `POST /api/queue/pause` with `"lane": "user:ID"`.
+         */
+        put: operations["setUser"];
+        post?: never;
+        /** Let a user have what everybody has */
+        delete: operations["resetUser"];
         options?: never;
         head?: never;
         patch?: never;
@@ -1681,6 +1723,8 @@ export interface components {
             requestsLastMinute: number | null;
             /** @description paid calls that may begin in any 60 seconds */
             requestsPerMinute: number | null;
+            paused: boolean;
+            /** @description null while paused: until it is resumed */
             pausedUntil: string | null;
             /** @description of the pause, or of the last one while it is probed */
             pausedReason: string | null;
@@ -1689,14 +1733,16 @@ export interface components {
         };
         /**
          * LaneState
-         * @description A lane after it was paused or resumed; `*` is the whole service.
+         * @description A lane, or a user, after it was paused or resumed; `*` is the whole service.
          */
         LaneState: {
             /** @constant */
             object: "lane";
             name: string;
+            /** @description whose user it is; null for anything but a user */
+            tenant: string | null;
             paused: boolean;
-            /** @description null: until it is resumed */
+            /** @description null while paused: until it is resumed */
             pausedUntil: string | null;
             pausedReason: string | null;
         };
@@ -1826,13 +1872,27 @@ export interface components {
         };
         /**
          * Pause
-         * @description What is closed: the lane of one provider, such as `provider:fal` or just `fal`, or the whole service; for how
-         *     long, if not until it is resumed.
+         * @description What is closed: the road to one provider or endpoint, one user, or the whole service; for how long, if not until
+         *     it is resumed.
          */
         Pause: {
             lane?: string | null;
+            tenant?: string | null;
             seconds?: number | null;
             reason?: string | null;
+        };
+        /**
+         * PausedUser
+         * @description A user of whom nothing is started just now.
+         */
+        PausedUser: {
+            user: string;
+            tenant: string;
+            /** @constant */
+            paused: true;
+            /** @description null: until it is resumed */
+            pausedUntil: string | null;
+            pausedReason: string | null;
         };
         /**
          * Phases
@@ -1908,6 +1968,13 @@ export interface components {
             held: number;
             /** @description generations for which no cap on spending leaves room today: they start after midnight */
             waitingForSpend: number;
+            /** @description whether the whole service is: then nobody's generation is started */
+            paused: boolean;
+            /** @description null while paused: until it is resumed */
+            pausedUntil: string | null;
+            pausedReason: string | null;
+            /** @description the first 100 of them, by tenant and name */
+            pausedUsers: components["schemas"]["PausedUser"][];
             lanes?: components["schemas"]["Lane"][] | null;
             workers?: components["schemas"]["WorkerSeen"][] | null;
             lastHour?: components["schemas"]["LastHour"] | null;
@@ -2161,10 +2228,11 @@ export interface components {
         };
         /**
          * Resume
-         * @description What is opened again: a lane, or the whole service.
+         * @description What is opened again, by the same names.
          */
         Resume: {
             lane?: string | null;
+            tenant?: string | null;
         };
         /**
          * RetiredModel
@@ -2458,6 +2526,53 @@ export interface components {
             openMicros: number;
             /** @description both together */
             totalMicros: number;
+        };
+        /**
+         * User
+         * @description What is set for a user, and how it stands with his generations.
+         */
+        User: {
+            /** @constant */
+            object: "user";
+            /** @description as requests name him; null: all that name nobody */
+            user: string | null;
+            tenant: string;
+            /** @description 1 unless set */
+            weight: number;
+            /** @description his own bound; null: USER_MAX_IN_FLIGHT */
+            maxInFlight: number | null;
+            paused: boolean;
+            /** @description null while paused: until it is resumed */
+            pausedUntil: string | null;
+            pausedReason: string | null;
+            /** @description generations that wait to be started */
+            waiting: number;
+            /** @description generations that were started and have not ended */
+            inFlight: number;
+            /** @description spent or set aside today (UTC), in micro-USD, as SPEND_PER_USER_DAY counts */
+            spentTodayMicros: number;
+        };
+        /**
+         * UserList
+         * @description A page of them, by tenant and name.
+         */
+        UserList: {
+            /** @constant */
+            object: "list";
+            data: components["schemas"]["User"][];
+            hasMore: boolean;
+            /** @description for `after` of the next page */
+            nextCursor: string | null;
+        };
+        /**
+         * UserShare
+         * @description What one user gets. What is left out, or null, is as if it had never been set.
+         */
+        UserShare: {
+            /** @description how much of the places against other users, 1 unless set: with 3 three times as many */
+            weight?: number | null;
+            /** @description generations in flight at once, at all providers together; null: USER_MAX_IN_FLIGHT */
+            maxInFlight?: number | null;
         };
         /**
          * WebhookData
@@ -3018,6 +3133,7 @@ export type OfferedProvider = components['schemas']['OfferedProvider'];
 export type Offers = components['schemas']['Offers'];
 export type Parameters = components['schemas']['Parameters'];
 export type Pause = components['schemas']['Pause'];
+export type PausedUser = components['schemas']['PausedUser'];
 export type Phases = components['schemas']['Phases'];
 export type ProblemBody = components['schemas']['ProblemBody'];
 export type ProblemError = components['schemas']['ProblemError'];
@@ -3056,6 +3172,9 @@ export type TokenCreate = components['schemas']['TokenCreate'];
 export type Usage = components['schemas']['Usage'];
 export type UsageRow = components['schemas']['UsageRow'];
 export type UsageSum = components['schemas']['UsageSum'];
+export type User = components['schemas']['User'];
+export type UserList = components['schemas']['UserList'];
+export type UserShare = components['schemas']['UserShare'];
 export type WebhookData = components['schemas']['WebhookData'];
 export type WebhookEvent = components['schemas']['WebhookEvent'];
 export type WebhookInput = components['schemas']['WebhookInput'];
@@ -4262,6 +4381,160 @@ export interface operations {
             429: components["responses"]["limited-rate_limited"];
             500: components["responses"]["limited-internal_error"];
             503: components["responses"]["limited-database_unavailable-overloaded"];
+        };
+    };
+    listUsers: {
+        parameters: {
+            query?: {
+                /** @description how many */
+                limit?: number;
+                /** @description `nextCursor` of the page before */
+                after?: string;
+                /** @description of this tenant; for the operator, who else sees all and makes those of `default` */
+                tenant?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The page. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    /** @description the next page as `rel="next"`, if there is one */
+                    Link?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserList"];
+                };
+            };
+            400: components["responses"]["limited-invalid_parameter"];
+            401: components["responses"]["limited-unauthorized"];
+            403: components["responses"]["limited-host_not_allowed-origin_not_allowed-forbidden"];
+            429: components["responses"]["limited-rate_limited"];
+            500: components["responses"]["limited-internal_error"];
+            503: components["responses"]["limited-database_unavailable-overloaded"];
+        };
+    };
+    getUser: {
+        parameters: {
+            query?: {
+                /** @description of this tenant; for the operator, who else means `default` */
+                tenant?: string;
+            };
+            header?: never;
+            path: {
+                /** @description as requests name him in `userId` */
+                user: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The user, whether he was ever named or not. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["User"];
+                };
+            };
+            400: components["responses"]["limited-invalid_parameter"];
+            401: components["responses"]["limited-unauthorized"];
+            403: components["responses"]["limited-host_not_allowed-origin_not_allowed-forbidden"];
+            429: components["responses"]["limited-rate_limited"];
+            500: components["responses"]["limited-internal_error"];
+            503: components["responses"]["limited-database_unavailable-overloaded"];
+        };
+    };
+    setUser: {
+        parameters: {
+            query?: {
+                /** @description of this tenant; for the operator, who else means `default` */
+                tenant?: string;
+            };
+            header?: never;
+            path: {
+                /** @description as requests name him in `userId` */
+                user: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "weight": 3,
+                 *       "maxInFlight": 5
+                 *     }
+                 */
+                "application/json": components["schemas"]["UserShare"];
+            };
+        };
+        responses: {
+            /** @description The user as he is now. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["User"];
+                };
+            };
+            400: components["responses"]["limited-invalid_parameter-invalid_json"];
+            401: components["responses"]["limited-unauthorized"];
+            403: components["responses"]["limited-host_not_allowed-origin_not_allowed-forbidden"];
+            413: components["responses"]["limited-body_too_large"];
+            415: components["responses"]["limited-unsupported_media_type"];
+            422: components["responses"]["limited-invalid_request"];
+            429: components["responses"]["limited-rate_limited"];
+            500: components["responses"]["limited-internal_error"];
+            503: components["responses"]["limited-database_unavailable-overloaded-commit_unknown"];
+        };
+    };
+    resetUser: {
+        parameters: {
+            query?: {
+                /** @description of this tenant; for the operator, who else means `default` */
+                tenant?: string;
+            };
+            header?: never;
+            path: {
+                /** @description as requests name him in `userId` */
+                user: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Nothing is set for him any more. A pause stays as it is. */
+            204: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["limited-invalid_parameter"];
+            401: components["responses"]["limited-unauthorized"];
+            403: components["responses"]["limited-host_not_allowed-origin_not_allowed-forbidden"];
+            429: components["responses"]["limited-rate_limited"];
+            500: components["responses"]["limited-internal_error"];
+            503: components["responses"]["limited-database_unavailable-overloaded-commit_unknown"];
         };
     };
     getUsage: {

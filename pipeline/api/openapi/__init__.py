@@ -25,6 +25,7 @@ from pipeline.api.openapi import (
     service,
     stream,
     usage,
+    users,
 )
 from pipeline.api.openapi.build import build
 from pipeline.api.openapi.page import render
@@ -36,6 +37,7 @@ OPERATIONS = (
     *offers.OPERATIONS,
     *held.OPERATIONS,
     *queue.OPERATIONS,
+    *users.OPERATIONS,
     *usage.OPERATIONS,
     *endpoints.OPERATIONS,
     *deliveries.OPERATIONS,

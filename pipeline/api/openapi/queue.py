@@ -88,8 +88,9 @@ PAUSE = Operation(
     {200: Reply("The lane as it is now.", json_of(LaneState), links={"resume": Link("resumeQueue", {})})},
     scope=Scope.ADMIN,
     description=(
-        "In the lane of one provider, or anywhere. What runs goes on, as deliveries do. A longer pause is never cut"
-        " short. For the operator alone: a key of API_KEY."
+        "On the road to one provider or endpoint, for one user, or anywhere. What runs goes on, as deliveries do (not"
+        " those to a paused endpoint). A longer pause is never cut short. A tenant's key pauses users of its tenant;"
+        " all else is the operator's: a key of API_KEY."
     ),
     body=Pause,
     body_required=False,
@@ -105,7 +106,7 @@ RESUME = Operation(
     "Start again",
     {200: Reply("The lane, which is open now.", json_of(LaneState))},
     scope=Scope.ADMIN,
-    description="However it was paused. For the operator alone: a key of API_KEY.",
+    description="However it was paused, by the same names. A tenant's key resumes users of its tenant.",
     body=Resume,
     body_required=False,
     example={"lane": "provider:mock"},

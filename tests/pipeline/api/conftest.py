@@ -42,6 +42,21 @@ async def house_on_each_engine(
             yield found
 
 
+OPERATOR = {"Authorization": "Bearer the operator"}
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+async def guarded_house_on_each_engine(
+    anyio_backend: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[House]:
+    """The same with a key of the operator's, so that tenants' keys are told from it."""
+    maker = request.getfixturevalue("sqlite_places" if request.param == "sqlite" else "postgres_server")
+    with maker.new() as place:
+        settings = SETTINGS | {"database_url": place.url, "api_key": "the operator"}
+        async with open_house(tmp_path_factory.mktemp("house"), work=False, **settings) as found:
+            yield found
+
+
 @pytest.fixture
 def name(request: pytest.FixtureRequest) -> Callable[[], str]:
     """Names that no other test of the module uses."""

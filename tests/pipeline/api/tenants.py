@@ -31,7 +31,8 @@ LONG_ENOUGH = 12
 """What is shorter could stand in an answer by chance."""
 
 _COLUMNS = {table.name: {column.name for column in table.columns} for table in SQLModel.metadata.tables.values()}
-_TABLES = {
+_USERS = "substr(name, 1, length('user:' || :tenant || '/')) = 'user:' || :tenant || '/'"
+_TABLES = {"lane": _USERS} | {
     name: "tenant_id = :tenant"
     if "tenant_id" in columns
     else "generation_id IN (SELECT id FROM generation WHERE tenant_id = :tenant)"
@@ -191,7 +192,7 @@ class Wisher:
         told = [p for p in about.parameters if p.place != "path" and self._random.random() < 0.3] if about else []
         given = {p.name: _written(self._value(p.schema)) for p in told}
         places = {p.name: p.place for p in told}
-        url, reference = self._fill(path)
+        url, reference = self._fill(method, path)
         params = {name: value for name, value in given.items() if places[name] == "query"}
         headers = self._me.headers(*self._random.choices(RINGS, (1, 1, 1, 4))[0])
         headers |= {name: value for name, value in given.items() if places[name] == "header"}
@@ -208,19 +209,24 @@ class Wisher:
             body = self._dead()
         elif path.endswith(("/endpoints", "/endpoints/{id}")) and body is not None:
             body = self._endpoint(body)
+        elif path.endswith("/recover") and "endpoint" in body:
+            body["endpoint"] = self._random.choice([each for each in self._mine if each.startswith("ep_")])
         elif path.endswith("/disable"):
             body = {"reason": self._me.secret}
         elif path.endswith("/rotate-secret"):
             body = {"overlapSeconds": self._random.choice([0, 60])}
+        elif path in {"/api/queue/pause", "/api/queue/resume"}:
+            body = {"lane": f"user:{self._user(sets=True)}"} | self._random.choice([{}, {"tenant": self._other.name}])
         elif path.endswith("/resolve"):
             body = self._random.choice([{"as": "abandon"}, {"as": "not_taken"}, {"as": "accepted", "operation": "vid"}])
         return Wish(method, url, params, headers, body)
 
-    def _fill(self, path: str) -> tuple[str, str | None]:
+    def _fill(self, method: str, path: str) -> tuple[str, str | None]:
         reference = None
         for part in [part for part in path.split("/") if part.startswith("{")]:
             kinds = [kind for place, kind in KINDS.items() if place in path]
             chosen = "mock" if part == "{provider}" else self._handle(*kinds or ["gen_"])
+            chosen = self._user(sets=method == "PUT") if part == "{user}" else chosen
             reference = chosen if part == "{id}" else reference
             path = path.replace(part, quote(chosen, safe=""))
         return path, reference
@@ -230,6 +236,11 @@ class Wisher:
         place = self._random.choices((self._others, self._mine, GARBAGE), (60, 30, 10))[0]
         fitting = [handle for handle in place if handle.startswith(kind)]
         return str(self._random.choice(fitting if fitting and self._random.random() < 0.7 else place))
+
+    def _user(self, *, sets: bool) -> str:
+        """A user of the other's, of mine, or one that each may have. What is set of one is shown to me ever after."""
+        names = [f"user-{self._me.secret}", "alice"] + ([] if sets else [f"user-{self._other.secret}"])
+        return self._random.choice(names)
 
     def _token(self, reference: str) -> str:
         """A token that was not issued for this generation: one that was may be used by whoever has it."""
