@@ -123,7 +123,15 @@ class PostgresServer:
 
     def restart(self) -> None:
         """An immediate stop, as a crash would be, and a start on the same port."""
+        self.crash()
+        self.start()
+
+    def crash(self) -> None:
+        """An immediate stop, as a crash would be."""
         self.stop(signal.SIGQUIT)
+
+    def start(self) -> None:
+        """Start again on the same port."""
         self.process = _start(self.folder, self.port)
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> None:
@@ -138,13 +146,14 @@ def binaries() -> Path | None:
     return found[-1].parent if found else Path(on_path).parent if on_path else None
 
 
-def start_postgres() -> PostgresServer:
-    """A new server on a free port of 127.0.0.1, with a migrated template. Skips where it is not installed."""
+def start_postgres(parent: Path | None = None) -> PostgresServer:
+    """A new server on a free port of 127.0.0.1, with a migrated template; its files are in `parent`, or where
+    temporary ones are. Skips where it is not installed."""
     programs = binaries()
     if programs is None:
         pytest.skip(MISSING)
-    folder = Path(tempfile.mkdtemp(prefix="dailies-postgres-"))
-    user = _user()
+    folder = Path(tempfile.mkdtemp(prefix="dailies-postgres-", dir=parent))
+    user = server_user()
     if user:
         shutil.chown(folder, user)
     initdb = [programs / "initdb", "-D", folder / "data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
@@ -160,7 +169,7 @@ def start_postgres() -> PostgresServer:
     return server
 
 
-def _user() -> str | None:
+def server_user() -> str | None:
     """The server refuses to be root."""
     if os.getuid() != 0:
         return None
@@ -182,7 +191,11 @@ def _start(folder: Path, port: int) -> subprocess.Popen[bytes]:
     options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
     with open(folder / "log", "ab") as log:
         process = subprocess.Popen(
-            [programs / "postgres", "-D", folder / "data", *options], user=_user(), cwd=folder, stdout=log, stderr=log
+            [programs / "postgres", "-D", folder / "data", *options],
+            user=server_user(),
+            cwd=folder,
+            stdout=log,
+            stderr=log,
         )
     deadline = time.monotonic() + 30
     while not _answers(port):
