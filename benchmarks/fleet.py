@@ -7,6 +7,7 @@ import os
 import random
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ async def launch(url: str, state: Path, count: int, interval: float) -> None:
         random.shuffle(places)
         for first in range(0, count, 500):
             some = list(range(first, min(count, first + 500)))
-            await db.write(lambda tx, some=some: _write(tx, some, names, places, interval / count))
+            await db.write(partial(_write, numbers=some, names=names, places=places, apart=interval / count))
     finally:
         db.close()
     began = time.time()

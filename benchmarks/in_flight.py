@@ -1,11 +1,11 @@
-"""How much one worker process holds in flight: `python -m benchmarks.in_flight [COUNT ...] [--engine ...] [--json FILE]`.
+"""How much one worker process holds in flight: `python -m benchmarks.in_flight [COUNT ...]`.
 
-A real worker process, the mock in its own, and COUNT generations whose provider takes two hours and is asked every 30 s.
-They are written straight into the database and the mock's ledger, so nothing has to be submitted. Measured for each count
-and engine, after one round of settling:
+A real worker process, the mock in its own, and COUNT generations whose provider takes two hours and is asked every
+30 s. They are written straight into the database and the mock's ledger, so nothing has to be submitted. Measured for
+each count and engine, after one round of settling:
 
     late ms      from when a poll was due until its answer was there: half of them, 99 of 100, the worst
-    CPU us/poll  of the worker: all of it; in claims, in records, in commits; in the event loop, which is HTTP and the turn
+    CPU us/poll  of the worker: all of it; in claims, in records, in commits; in the event loop (HTTP and the turn)
     of others    CPU of the mock, and of PostgreSQL's processes, per poll
     per poll     commits, statements; claims are looks at the queue, each of which takes what is due by then
     MB           resident memory of the worker at the end, and at its highest
@@ -52,6 +52,8 @@ def settings_of(plan: Plan, folder: Path, mock_url: str, database: str) -> dict[
         "mock_speed": "0.004",
         "allowed_networks": "127.0.0.0/8",
         "webhook_url": "",
+        "secret_key": "benchmark-" * 4,
+        "webhook_secret": "whsec_" + "QUJD" * 8,
         "data_dir": str(folder),
         "database_url": database,
         "max_in_flight": "100000",

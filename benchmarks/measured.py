@@ -10,7 +10,7 @@ import json
 import sys
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,7 +39,7 @@ class Meter:
     answered: list[int] = field(default_factory=list)
     recorded: list[int] = field(default_factory=list)
     units: Counter[str] = field(default_factory=Counter)
-    cpu: Counter[str] = field(default_factory=Counter)
+    cpu: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     statements: int = 0
     open: int = 0
     most: int = 0
@@ -57,7 +57,7 @@ class Meter:
     def reset(self) -> None:
         """Begin to count; connections that are open stay so."""
         self.claimed, self.answered, self.recorded = [], [], []
-        self.units, self.cpu = Counter(), Counter()
+        self.units, self.cpu = Counter(), defaultdict(float)
         self.statements = self.crashed = self.made = 0
         self.most = self.open
 
@@ -67,7 +67,7 @@ def attach(plant: Plant, meter: Meter) -> None:
     write = plant.db.write
 
     async def measured(unit: Callable[[Tx], Any], **options: Any) -> Any:
-        name = unit.__qualname__.partition(".<locals>")[0]
+        name = getattr(unit, "__qualname__", "").partition(".<locals>")[0]
         kind = "claim" if name == CLAIM else "record" if name.startswith(RECORD) else "other"
 
         def timed(tx: Tx) -> Any:

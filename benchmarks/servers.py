@@ -67,8 +67,8 @@ def postgres(folder: Path) -> Iterator[Postgres]:
     folder.mkdir()
     if user:
         shutil.chown(folder, user)
-        folder.parent.chmod(0o755)  # noqa: S103 - the server's user must get through
-    initdb = [where / "initdb", "-D", folder / "data", "-U", "postgres", "-A", "trust", "-E", "UTF8"]
+        folder.parent.chmod(0o755)
+    initdb: list[str | Path] = [where / "initdb", "-D", folder / "data", "-U", "postgres", "-A", "trust", "-E", "UTF8"]
     subprocess.run(initdb, check=True, user=user, cwd=folder, stdout=subprocess.DEVNULL)
     port = _free_port()
     options = ["-c", f"port={port}", "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]

@@ -115,9 +115,11 @@ class Settings(BaseSettings):
     lease: float = Field(10.0, gt=0)
     drain_timeout: float = Field(20.0, ge=0)
     slots_submit: int = Field(16, ge=1)
-    slots_poll: int = Field(64, ge=1)
+    slots_poll: int = Field(256, ge=1)
     slots_store: int = Field(8, ge=1)
     slots_deliver: int = Field(256, ge=1)
+    max_batch_size: int = Field(256, ge=1, le=10_000)
+    max_batch_timeout: float = Field(0.0, ge=0, le=60)
 
     # How long things are kept: seconds after their end, 0 is for ever
     keep_videos: float = Field(0.0, ge=0)
@@ -239,8 +241,6 @@ class Settings(BaseSettings):
             raise ValueError("begins with sqlite:///path or postgresql://")
         return value
 
-    @field_validator("spend_per_user_day", "spend_per_tenant_day", "spend_per_day")
-    @classmethod
     @field_validator("database_listen_url")
     @classmethod
     def _database_listen_url(cls, value: str | None) -> str | None:
@@ -248,6 +248,8 @@ class Settings(BaseSettings):
             raise ValueError("begins with postgresql://")
         return value
 
+    @field_validator("spend_per_user_day", "spend_per_tenant_day", "spend_per_day")
+    @classmethod
     def _sum(cls, value: str) -> str:
         micros_of(value)
         return value

@@ -41,6 +41,8 @@ def make_worker(plant: Plant) -> Worker:
         lease=settings.lease,
         turn_timeout=settings.turn_timeout,
         drain_timeout=settings.drain_timeout,
+        batch=settings.max_batch_size,
+        fill=settings.max_batch_timeout,
     )
     maintenance = make_maintenance(plant)
     handlers: dict[JobKind, Handler] = {

@@ -12,6 +12,8 @@ BY_PERSON = "resolved_by_person"
 """The error code of a call that a person closed."""
 
 OPEN = "outcome IN ('intended', 'accepted', 'unknown')"
+_OPEN = frozenset({"intended", "accepted", "unknown"})
+_LOOKED_UP = ErrorCode.NOT_FOUND
 """The outcomes of a submission that may still cost or yield something."""
 
 
@@ -28,6 +30,26 @@ def by_token(tx: Tx, token: str) -> Row | None:
 def history(tx: Tx, generation_id: str) -> list[Row]:
     """All submissions of a generation, oldest first."""
     return tx.all("SELECT * FROM submission WHERE generation_id = :id ORDER BY id", {"id": generation_id})
+
+
+def histories(tx: Tx, generation_ids: Sequence[str]) -> dict[str, list[Row]]:
+    """The same of many generations in one statement, by generation; those without any are absent."""
+    found: dict[str, list[Row]] = {}
+    sql = f"SELECT * FROM submission WHERE generation_id {tx.among} ORDER BY generation_id, id"
+    for row in tx.all(sql, {"ids": tx.of(generation_ids)}):
+        found.setdefault(row["generation_id"], []).append(row)
+    return found
+
+
+def open_of(submissions: Sequence[Row]) -> Row | None:
+    """As `open_submission`, of a generation's history. Pure."""
+    return next((row for row in submissions if row["outcome"] in _OPEN), None)
+
+
+def count_of(submissions: Sequence[Row], run: int) -> int:
+    """As `count`, of a generation's history. Pure."""
+    refused = {row["id"] for row in submissions if row["outcome"] == "rejected" and row["error_code"] != _LOOKED_UP}
+    return sum(row["run"] == run and row["id"] not in refused for row in submissions)
 
 
 def last(tx: Tx, generation_id: str) -> Row | None:

@@ -58,7 +58,10 @@ class Outbound:
             Transport(tls=default_tls, resolve=ours, per_host=64, keep_alive=None),
             httpx.Timeout(settings.provider_timeout, connect=CONNECT, read=settings.submit_timeout),
         )
-        self.calls = _client(Transport(tls=default_tls, resolve=ours, per_host=64, keep_alive=KEEP_ALIVE), provider)
+        per_host = max(64, settings.slots_poll)  # a poll that waits for a connection would come late
+        self.calls = _client(
+            Transport(tls=default_tls, resolve=ours, per_host=per_host, keep_alive=KEEP_ALIVE), provider
+        )
         self.fetch = _client(guarded(per_host=16, keep_alive=KEEP_ALIVE), provider)
         self.webhooks = _client(
             guarded(per_host=16, keep_alive=WEBHOOK_KEEP_ALIVE),

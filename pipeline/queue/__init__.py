@@ -7,6 +7,7 @@ written only by whoever still holds both: `lock` says whether that is so, `ackno
 
     jobs          what a job is
     claiming      who takes it, and for how long
+    agenda        what is due, and when more will be
     decisions     what follows from a turn
     signals       news and cancels
     dead          dead letters, and what sets a job going again
@@ -15,6 +16,7 @@ written only by whoever still holds both: `lock` says whether that is so, `ackno
     statistics    counts
 """
 
+from pipeline.queue.agenda import Agenda, agenda
 from pipeline.queue.claiming import RESCUES, claim, extend, next_due
 from pipeline.queue.dead import DeadFilter, Place, dead, dead_groups, hold, redrive, was_dead
 from pipeline.queue.decisions import acknowledge, drop, lock, release
@@ -27,12 +29,14 @@ from pipeline.queue.verdicts import end, follow, held_turn, leave_line, send_to
 __all__ = [
     "FAR_FUTURE",
     "RESCUES",
+    "Agenda",
     "Claim",
     "DeadFilter",
     "LeaseLost",
     "NewJob",
     "Place",
     "acknowledge",
+    "agenda",
     "cancel_unstarted",
     "claim",
     "dead",

@@ -72,7 +72,8 @@ def claim(
     if rooms is not None:
         rooms = _sharing(rooms, lanes, _Places(sum(lanes.values()), limit, proven))
     bounds = None if rooms is None else {lane: lanes.get(lane, 0) + room for lane, room in rooms.items()}
-    most = per_lane or limit if rooms is None else max(rooms.values(), default=0)
+    unbound = limit + max(lanes.values(), default=0)
+    most = per_lane or unbound if rooms is None else max(rooms.values(), default=0)
     if not most:
         return []
     rescued = tx.all(_EXPIRED + tx.skip_locked, {"step": step, "now": tx.now, "rescues": RESCUES})

@@ -22,7 +22,10 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much a process takes on, and how long things may take (seconds)."""
+    """How much a process takes on, and how long things may take (seconds).
+
+    `batch` is how many jobs of a step one look takes at most, `fill` how long a batch is given to fill.
+    """
 
     slots: Mapping[Step, int]
     per_lane: Mapping[Step, int]
@@ -31,3 +34,5 @@ class Limits:
     turn_timeout: float
     drain_timeout: float
     purse: Purse = field(default_factory=Purse)
+    batch: int = 256
+    fill: float = 0.0

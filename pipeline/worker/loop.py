@@ -8,20 +8,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Set
+from contextlib import suppress
 from typing import TypeVar
 
-from pipeline import admission, queue
 from pipeline.clock import Clock
-from pipeline.db import Database, DatabaseError, Tx
-from pipeline.lifecycle import JobKind, Step
+from pipeline.db import Database, DatabaseError
+from pipeline.lifecycle import Decision, JobKind, Snooze, Step
 from pipeline.telemetry import emit
-from pipeline.turn import Handler, Lease, Turn
+from pipeline.turn import Handler, Turn
 from pipeline.wake import Doorbell
 from pipeline.worker.drain import drain
 from pipeline.worker.leases import Leases
 from pipeline.worker.limits import Identity, Limits
+from pipeline.worker.look import Found, Look
+from pipeline.worker.pace import Pace
 from pipeline.worker.presence import Presence
 from pipeline.worker.runner import Runner
 
@@ -31,15 +32,6 @@ ERROR_SECONDS = 1.0
 HOUSE_SECONDS = 30.0
 
 T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class _Round:
-    """What one look at the queue found."""
-
-    turns: list[Turn] = field(default_factory=list)
-    due: int | None = None
-    now: int = 0
 
 
 class Worker:
@@ -61,11 +53,16 @@ class Worker:
     ) -> None:
         self._db = db
         self._doorbell = doorbell
-        self._handlers = handlers
         self._limits = limits
         self._clock = clock
         self.identity = identity
-        self._runner = Runner(db, doorbell, handlers, limits)
+        self._runner = Runner(db, self._ended, handlers, limits)
+        self._look_for = Look(identity.id, handlers, limits, clock.monotonic)
+        self._pace = Pace(limits.fill, clock.monotonic)
+        self._stopped = asyncio.Event()
+        self._next_look = 0.0
+        self._emptying = False
+        self._crowded: Set[Step] = frozenset(limits.slots)
         self._leases = Leases(db, clock, self._runner, identity.id, limits.lease)
         self._presence = Presence(db, identity)
         self._maintain = maintain
@@ -94,10 +91,30 @@ class Worker:
 
     async def _loop(self) -> None:
         while not self._runner.stopping:
-            await self._doorbell.wait(await self._guarded_round())
+            wait = await self._guarded_round()
+            self._next_look = self._clock.monotonic() + wait
+            await self._doorbell.wait(wait)
+            await self._rest()
+
+    async def _rest(self) -> None:
+        """Let a batch gather. What rang meanwhile is seen by the look that follows."""
+        rest = self._pace.rest()
+        if rest > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(rest):
+                    await self._stopped.wait()
+            await self._doorbell.wait(0.0)
+
+    def _ended(self, turn: Turn, decision: Decision | None) -> None:
+        """A place is free, and there may be news: look again. Not so after a quiet turn, unless its place is wanted:
+        when its job comes due again is known."""
+        if not turn.quiet or self._emptying or turn.claim.step in self._crowded or not isinstance(decision, Snooze):
+            self._doorbell.nudge()
+        elif self._clock.monotonic() + decision.delay < self._next_look:
+            asyncio.get_running_loop().call_later(decision.delay, self._doorbell.nudge)
 
     async def _empty(self) -> int:
-        done = 0
+        done, self._emptying = 0, True
         while not self._runner.stopping:
             found = await self._look()
             done += len(found.turns)
@@ -110,6 +127,7 @@ class Worker:
     def stop(self) -> None:
         """Take nothing more; `run` returns once its turns have ended or were handed back."""
         self._runner.stopping = True
+        self._stopped.set()
         self._doorbell.nudge()
 
     async def _guarded_round(self) -> float:
@@ -122,60 +140,25 @@ class Worker:
         except Exception as error:
             emit("worker.failed", level=logging.ERROR, error=repr(error))
             return ERROR_SECONDS
-        if found.turns:
-            return 0.0 if self._runner.free() else IDLE_SECONDS
+        if found.full:
+            return 0.0
         if found.due is None:
             return IDLE_SECONDS
         return min(IDLE_SECONDS, max(0.001, (found.due - found.now) / 1000))
 
-    async def _look(self) -> _Round:
+    async def _look(self) -> Found:
         """Admit, claim and start what there is a place for."""
         free = self._runner.free()
         if not free:
-            return _Round()
+            return Found()
         busy = Counter((turn.claim.step, turn.claim.lane) for turn in self._runner.running.values())
         asked = self._clock.monotonic()
-        found = await self._db.write(lambda tx: self._claim(tx, free, busy, asked), aside=True)
+        found = await self._db.write(lambda tx: self._look_for.take(tx, free, busy, asked), aside=True)
         self._clock.sync(found.now)
         for turn in found.turns:
             self._runner.start(turn)
-        return found
-
-    def _claim(self, tx: Tx, free: Mapping[Step, int], busy: Mapping[tuple[Step, str], int], asked: float) -> _Round:
-        found = _Round(now=tx.now)
-        if Step.SUBMIT in free:
-            admission.admit(tx, limit=free[Step.SUBMIT], bounds=self._limits.bounds, purse=self._limits.purse)
-        claims = []
-        rooms = None
-        for step, places in free.items():
-            lanes = {lane: count for (of, lane), count in busy.items() if of is step}
-            per_lane = self._limits.per_lane.get(step, 0)
-            if step is Step.DELIVER:
-                rooms = admission.rooms(tx, most=per_lane or places)
-            claims += queue.claim(
-                tx,
-                worker=self.identity.id,
-                step=step,
-                limit=places,
-                lease=self._limits.lease,
-                busy=lanes,
-                per_lane=per_lane,
-                rooms=rooms.free if rooms is not None and step is Step.DELIVER else None,
-                proven=frozenset() if rooms is None else rooms.proven,
-            )
-        for kind, handler in self._handlers.items():
-            mine = [claim for claim in claims if claim.kind is kind]
-            subjects = handler.load(tx, mine) if mine else {}
-            for claim in mine:
-                if claim.id in subjects:
-                    lease = Lease(asked + self._limits.lease, self._limits.lease / 10, self._clock.monotonic)
-                    found.turns.append(Turn(claim, subjects[claim.id], lease))
-                else:
-                    queue.drop(tx, claim)
-        if not claims:
-            opening = admission.next_opening(tx, self._limits.bounds, self._limits.purse)
-            times = (queue.next_due(tx, list(free)), opening, rooms.again if rooms is not None else None)
-            found.due = min((time for time in times if time is not None), default=None)
+        self._crowded = self._limits.slots.keys() - self._runner.free().keys()
+        self._pace.looked(asked, full=found.full)
         return found
 
     async def _keep_house(self) -> None:

@@ -13,7 +13,6 @@ from pipeline.lifecycle import POISON_CLAIMS, Decision, Failed, Fault, Hold, Job
 from pipeline.queue import Claim, LeaseLost
 from pipeline.telemetry import emit
 from pipeline.turn import Handler, Report, Turn
-from pipeline.wake import Doorbell
 from pipeline.worker.limits import Limits
 
 REPEAT_SECONDS = 0.5
@@ -22,14 +21,23 @@ REPEAT_SECONDS = 0.5
 class Runner:
     """Runs turns, each as a task of its own.
 
+    Args:
+        ended: called when a turn's place has become free, with what was decided; None if nothing was recorded.
+
     Attributes:
         running: the turns under way, by job id.
         stopping: whether the process is about to end; turns that are cut then are no news.
     """
 
-    def __init__(self, db: Database, doorbell: Doorbell, handlers: Mapping[JobKind, Handler], limits: Limits) -> None:
+    def __init__(
+        self,
+        db: Database,
+        ended: Callable[[Turn, Decision | None], None],
+        handlers: Mapping[JobKind, Handler],
+        limits: Limits,
+    ) -> None:
         self._db = db
-        self._doorbell = doorbell
+        self._ended = ended
         self._handlers = handlers
         self._limits = limits
         self.running: dict[int, Turn] = {}
@@ -54,7 +62,7 @@ class Runner:
 
     async def _take(self, turn: Turn) -> None:
         """Run one turn and record it; whatever happens, the place becomes free."""
-        started = time.perf_counter()
+        started, decision = time.perf_counter(), None
         try:
             report = await self._run(turn)
             ran = time.perf_counter()
@@ -85,7 +93,7 @@ class Runner:
         finally:
             if self.running.get(turn.claim.id) is turn:
                 del self.running[turn.claim.id]
-            self._doorbell.nudge()
+            self._ended(turn, decision)
 
     async def _run(self, turn: Turn) -> Report:
         if turn.claim.claims_unrecorded > POISON_CLAIMS:

@@ -35,7 +35,7 @@ from pipeline.workflow.arriving import follow
 from pipeline.workflow.fallback import or_elsewhere, step_on
 from pipeline.workflow.late import UNSERVED_SECONDS, as_before, late, settle, unserved
 from pipeline.workflow.lost import note_lost_call
-from pipeline.workflow.meanwhile import history_of, look_again, overtaken
+from pipeline.workflow.meanwhile import look_again, needs_history, overtaken
 from pipeline.workflow.parts import Parts, Subject, subject_of
 from pipeline.workflow.poll import poll, token_of
 from pipeline.workflow.resolve import resolve
@@ -66,19 +66,15 @@ class Workflow:
         self._parts = parts
 
     def load(self, tx: Tx, claims: Sequence[Claim]) -> Mapping[int, Subject]:
-        """The generation and its submissions, by job id."""
-        subjects = {}
-        for claim in claims:
-            row = tx.one("SELECT * FROM generation WHERE id = :id", {"id": claim.subject_id})
-            if row is not None:
-                opened = ledger.open_submission(tx, row["id"])
-                made = ledger.count(tx, row["id"], row["run"])
-                closed = admission.closed(tx, claim.lane) if claim.step is Step.SUBMIT else None
-                past = history_of(tx, claim, row, opened)
-                strays = strays_of(past, ended=claim.step is Step.LATE)
-                dead = claim.step is Step.LATE and queue.was_dead(tx, claim)
-                subjects[claim.id] = Subject(row, opened, made, closed, past, strays, dead)
-        return subjects
+        """The generation and its submissions, by job id: two statements, however many claims there are."""
+        ids = [claim.subject_id for claim in claims]
+        found = tx.all(f"SELECT * FROM generation WHERE id {tx.among}", {"ids": tx.of(ids)})
+        rows, histories = {row["id"]: row for row in found}, ledger.histories(tx, ids)
+        return {
+            claim.id: _subject(tx, claim, rows[claim.subject_id], histories.get(claim.subject_id, []))
+            for claim in claims
+            if claim.subject_id in rows
+        }
 
     async def run(self, turn: Turn) -> Report:
         """Run the stage that the job is at."""
@@ -126,16 +122,18 @@ class Workflow:
         if claim.step is Step.LATE:
             settle(tx, turn, report, decision, self._parts.policies)
         else:
-            self._apply(tx, turn, report, decision)
+            told = self._apply(tx, turn, report, decision)
+            turn.quiet = isinstance(decision, Snooze) and not told and locked["wake_seq"] == claim.wake_seq
         follow(tx, subject_of(turn).generation, report.patch)
         look_again(tx, claim, decision, locked["wake_seq"])
         return decision
 
-    def _apply(self, tx: Tx, turn: Turn, report: Report, decision: Decision) -> None:
-        """Move the generation, tell its timeline, and record the event that the move is worth."""
+    def _apply(self, tx: Tx, turn: Turn, report: Report, decision: Decision) -> bool:
+        """Move the generation, tell its timeline, and record the event that the move is worth; whether it was worth
+        one."""
         before, polls = subject_of(turn).generation, turn.claim.polls
         if isinstance(decision, Snooze) and not report.patch and not report.notes:
-            return
+            return False
         changed, event = _consequences(decision, tx.now)
         changed = {**report.patch, **changed}
         noted = [] if isinstance(decision, Hold) and before["stage"] == Stage.HELD else _note(decision)
@@ -167,6 +165,21 @@ class Workflow:
         if event is not None:
             now = tx.one("SELECT * FROM generation WHERE id = :id", {"id": before["id"]})
             self._parts.outbox.record(tx, now or generation, event)
+        return event is not None
+
+
+def _subject(tx: Tx, claim: Claim, generation: Row, submissions: Sequence[Row]) -> Subject:
+    opened = ledger.open_of(submissions)
+    past = submissions if needs_history(claim, generation, opened) else ()
+    return Subject(
+        generation,
+        opened,
+        ledger.count_of(submissions, generation["run"]),
+        admission.closed(tx, claim.lane) if claim.step is Step.SUBMIT else None,
+        past,
+        strays_of(past, ended=claim.step is Step.LATE),
+        claim.step is Step.LATE and queue.was_dead(tx, claim),
+    )
 
 
 def _require_own(subject: Subject) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from pipeline import ledger, queue
 from pipeline.db import Row, Tx
 from pipeline.lifecycle import (
@@ -28,15 +26,13 @@ _RUNG = frozenset({Step.POLL, Step.STORE})
 _UNTAKEN = frozenset({Step.SUBMIT, Step.RESOLVE})
 
 
-def history_of(tx: Tx, claim: Claim, generation: Row, opened: Row | None) -> Sequence[Row]:
-    """A generation's submissions, for turns that may have to do with more than the open one: those after its end, those
-    that are about to pay once more, those that a callback or an answer has ever woken, and those that have lost what
-    they were about."""
+def needs_history(claim: Claim, generation: Row, opened: Row | None) -> bool:
+    """Whether a turn may have to do with more of a generation's submissions than the open one: those after its end,
+    those that are about to pay once more, those that a callback or an answer has ever woken, and those that have lost
+    what they were about. Pure."""
     needed = claim.step is Step.LATE or (claim.step in _RUNG and claim.wake_seq > 0)
     again = claim.step is Step.SUBMIT and (generation["status"] != GenerationStatus.QUEUED or generation["run"] > 1)
-    if needed or again or (claim.step is Step.RESOLVE and opened is None):
-        return ledger.history(tx, claim.subject_id)
-    return ()
+    return needed or again or (claim.step is Step.RESOLVE and opened is None)
 
 
 def overtaken(parts: Parts, tx: Tx, turn: Turn, report: Report) -> Report:
