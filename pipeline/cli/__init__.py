@@ -5,7 +5,7 @@
     ask       submit, watch, show, list, cancel, delete    done by submit, watch, follow; client asks, words tell
     operate   stats, dead, redrive, delivery, ...          done by stats, listing, delivery, tables, redriving, acts
     pauses    pause, resume, users                         done by pausing
-    run       serve, api, worker, work, migrate            done by service and schema
+    run       serve, api, worker, work, migrate, import-sqlite    done by service, schema and importing
     endpoints endpoints and its commands                   done by places
     held      held, resolve                                done by holding
     listen    listen, resend                               done by listening and resending

@@ -1,6 +1,8 @@
-"""Commands that run the service: `serve`, `api`, `worker`, `work`, `migrate`."""
+"""Commands that run the service: `serve`, `api`, `worker`, `work`, `migrate`, `import-sqlite`."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import click
 
@@ -101,4 +103,28 @@ def migrate() -> None:
     click.echo(f"{url}: schema {after}, {done}")
 
 
-COMMANDS = (serve, api, worker, work, migrate)
+@click.command("import-sqlite")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--dry-run", is_flag=True, help="Copy and check everything, then take it back.")
+@click.option("--again", is_flag=True, help="Although the file was moved before: that import did not end well.")
+def import_sqlite(file: Path, dry_run: bool, again: bool) -> None:
+    """Move an installation from a SQLite FILE into the empty PostgreSQL of DATABASE_URL.
+
+    Stop every process first, make a copy of the file, and run `dailies migrate` on the new database. SECRET_KEY and
+    WEBHOOK_SECRET must hold what was used so far. All rows come over in one transaction, running and held work too;
+    afterwards the old file refuses to be worked on. Videos and pictures are files and stay where they are.
+
+    Exit codes: 0 when everything has arrived, 2 if nothing was moved.
+
+    \b
+    Example:
+      dailies import-sqlite --dry-run data/dailies.db
+      dailies import-sqlite data/dailies.db
+    """
+    from pipeline.cli.importing import import_file
+
+    for line in import_file(settings_or_exit(), file, dry_run=dry_run, again=again):
+        click.echo(line)
+
+
+COMMANDS = (serve, api, worker, work, migrate, import_sqlite)

@@ -15,6 +15,8 @@ from pipeline.db.errors import DatabaseBusy, SchemaBehind, SchemaLocked, transla
 
 _SCRIPTS = Path(__file__).parent / "migrations"
 
+MOVED = "moved-"
+"""Before the revision of a SQLite file that `dailies import-sqlite` has read: nothing may work on it any more."""
 LOCK = 724501
 PATIENCE = 60.0
 LOCK_WAIT = "1s"
@@ -41,8 +43,10 @@ def migrate(engine: Engine, *, patience: float = PATIENCE) -> bool:
     On PostgreSQL it waits for the locks that it needs for `patience` seconds in all, never for long at a time. Raises
     SchemaLocked then; what was done until then is kept, and the next call goes on.
     """
-    if current(engine) == head():
+    found = current(engine)
+    if found == head():
         return False
+    _refuse_moved(found)
     if engine.dialect.name == "sqlite":
         with engine.connect() as connection:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -139,3 +143,11 @@ def require_head(engine: Engine) -> None:
             )
         state = "is empty" if found is None else f"is at revision {found}, this version needs {head()}"
         raise SchemaBehind(f"the database {state}: run `dailies migrate`")
+
+
+def _refuse_moved(found: str | None) -> None:
+    if found is not None and found.startswith(MOVED):
+        raise SchemaBehind(
+            "this database was moved to PostgreSQL by `dailies import-sqlite`, and what is done here would be done"
+            " twice: set DATABASE_URL to the PostgreSQL database"
+        )
