@@ -9,6 +9,8 @@ from sqlmodel import Field, SQLModel
 
 from pipeline.models.columns import Args, added, big, optional_big, optional_text, required_text
 
+_IN_FLIGHT = "status <> 'waiting' AND finished_at IS NULL AND step IN ('submit', 'poll', 'store')"
+
 
 class Job(SQLModel, table=True):
     """A row of the queue: whose turn is next, when, and who holds it. Kept under 300 bytes.
@@ -66,6 +68,14 @@ class Job(SQLModel, table=True):
             "locked_by",
             postgresql_where=text("status = 'processing'"),
             sqlite_where=text("status = 'processing'"),
+        ),
+        Index(
+            "job_in_flight",
+            "tenant_id",
+            "user_id",
+            "lane",
+            postgresql_where=text(_IN_FLIGHT),
+            sqlite_where=text(_IN_FLIGHT),
         ),
         Index(
             "job_dead", "finished_at", postgresql_where=text("status = 'dead'"), sqlite_where=text("status = 'dead'")

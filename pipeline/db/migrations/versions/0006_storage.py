@@ -59,6 +59,12 @@ def upgrade() -> None:
         ["lane", "tenant_id", "user_id", "sort_at", "id", "unfunded"],
         "status = 'waiting'",
     )
+    indexes.make(
+        "job_in_flight",
+        "job",
+        ["tenant_id", "user_id", "lane"],
+        "status <> 'waiting' AND finished_at IS NULL AND step IN ('submit', 'poll', 'store')",
+    )
     indexes.make("generation_living", "generation", ["tenant_id", "id"], "finished_at IS NULL")
     indexes.make("generation_failed", "generation", ["tenant_id", "id"], "error_code IS NOT NULL")
     indexes.make("submission_taken", "submission", ["operation_id"], "operation_id IS NOT NULL")
