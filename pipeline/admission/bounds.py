@@ -17,6 +17,8 @@ from pipeline.lifecycle import JobStatus
 MINUTE_MS = 60_000
 UNCLEAR_SECONDS = 1200.0
 UNLIMITED = 1_000_000_000
+RESTS = 4
+"""After a look that read every user and found fewer than there are places for, so many times as long is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,9 @@ class Bounds:
         max_in_flight: generations in flight in any lane that has no number of its own.
         in_flight: numbers of single lanes, by name.
         per_minute: paid calls that may begin in any 60 seconds, by lane; lanes that are not named have no such bound.
+        user: generations of one user in flight over all lanes, where nothing else is set for him; None is no bound.
+        rests: until when a lane is not looked at, in the database's milliseconds: what one process remembers of looks
+            that cost much and found nobody. It may be forgotten at any time.
         unclear_seconds: so long after its intent a call of unknown outcome may still be at work at its provider.
     """
 
@@ -34,6 +39,12 @@ class Bounds:
     in_flight: Mapping[str, int] = field(default_factory=dict)
     per_minute: Mapping[str, int] = field(default_factory=dict)
     unclear_seconds: float = UNCLEAR_SECONDS
+    user: int | None = None
+    rests: dict[str, int] = field(default_factory=dict, compare=False)
+
+    def rest(self, lane: str, now: int, took_ms: float) -> None:
+        """Such a look at a lane took so long."""
+        self.rests[lane] = now + int(took_ms * RESTS)
 
     def of(self, lane: Row) -> int:
         """How many generations of a lane may be in flight; what stands in its row goes first."""
@@ -55,6 +66,17 @@ def in_flight(tx: Tx, lane: str, unclear_seconds: float = UNCLEAR_SECONDS) -> in
         int(tx.value(_IN_FLIGHT.format(status=f"status = '{status}'"), {"lane": lane}))
         for status in (JobStatus.PENDING, JobStatus.PROCESSING)
     )
+
+
+_UNCLEAR_OF_USERS = """
+SELECT tenant_id, coalesce(user_id, '') AS user_id, count(*) AS calls FROM submission
+WHERE outcome = 'unknown' AND intended_at > :since GROUP BY tenant_id, coalesce(user_id, '')"""
+
+
+def unclear_of_users(tx: Tx, bounds: Bounds) -> dict[tuple[str, str], int]:
+    """How many calls of unknown outcome may still be at work, by tenant and user."""
+    rows = tx.all(_UNCLEAR_OF_USERS, {"since": tx.now - int(bounds.unclear_seconds * 1000)})
+    return {(row["tenant_id"], row["user_id"]): int(row["calls"]) for row in rows}
 
 
 _CALLS = "SELECT count(*) FROM submission WHERE provider = :provider AND intended_at > :since"

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 from pipeline import spending, timeline
+from pipeline.admission.bounds import Bounds
 from pipeline.admission.lanes import Closed
-from pipeline.admission.probes import last_refused, never_refused
+from pipeline.admission.line import Road, line
+from pipeline.admission.probes import probes
 from pipeline.db import Row, Tx
 from pipeline.lifecycle import Fault
 from pipeline.spending import Bound, Money, Purse, Shortage
@@ -30,18 +32,12 @@ _TOOK_TIME = (
     " AND s.token NOT LIKE '%.%'"
 )
 """As `ledger.took_time` says it: the wait begins anew with the end of such a submission."""
-_LINE = f"""
+_PRICED = f"""
 SELECT j.id, j.unfunded, j.fallback, g.id AS generation_id, g.tenant_id, g.user_id, g.provider,
   g.estimate_micros, coalesce(
     (SELECT max(s.closed_at) FROM submission s WHERE s.generation_id = g.id AND {_TOOK_TIME}
       AND s.closed_at > coalesce(g.redriven_at, g.created_at)), g.redriven_at, g.created_at) AS asked_at
-FROM (SELECT id, subject_id, sort_at, unfunded, fallback FROM job WHERE status = 'waiting' AND lane = :lane
-  AND unfunded <> :today{{which}} ORDER BY {{first}}sort_at, id LIMIT :most) j
-JOIN generation g ON g.id = j.subject_id ORDER BY {{then}}j.sort_at, j.id"""
-_IN_LINE = _LINE.format(which="", first="", then="")
-_NEW = _LINE.format(which=" AND " + never_refused("job.subject_id"), first="", then="")
-_REFUSED = _LINE.format(which="", first=last_refused("job.subject_id") + ", ", then=last_refused("j.subject_id") + ", ")
-"""Who may be sent to a provider that is probed: first who was never refused, then who was refused longest ago."""
+FROM job j JOIN generation g ON g.id = j.subject_id WHERE j.id {{among}}"""
 
 _START = """
 UPDATE job SET status = 'pending', scheduled_for = :now
@@ -72,33 +68,32 @@ def binds(purse: Purse, lane: str) -> bool:
     return bool(purse.caps.binding(lane.partition(":")[2]))
 
 
-def start(tx: Tx, purse: Purse, money: Money, lane: str, free: int, *, probing: bool = False) -> int:
+def start(tx: Tx, purse: Purse, money: Money, lane: str, bounds: Bounds, free: int, *, probing: bool = False) -> int:
     """Start up to `free` waiting jobs of a lane for which there is money, and set it aside. Returns how many.
 
     The caller holds `spending.lock`.
     """
     _look_again(tx, purse, money, lane)
-    if not probing:
-        return _start_from(tx, purse, money, _IN_LINE, lane, free)
-    started = _start_from(tx, purse, money, _NEW, lane, free)
-    return started or _start_from(tx, purse, money, _REFUSED, lane, free)
-
-
-def _start_from(tx: Tx, purse: Purse, money: Money, line: str, lane: str, free: int) -> int:
-    asked = {"lane": lane, "today": spending.day_of(tx.now)}
-    if ":provider" in line:
-        asked["provider"] = lane.partition(":")[2]
+    road = Road(" AND j.unfunded <> :today", (("today", spending.day_of(tx.now)),))
     started = 0
     for _ in range(WINDOWS):
         most = free - started + WINDOW
-        rows = tx.all(line, asked | {"most": most})
+        found = probes(tx, lane, bounds, most, road) if probing else line(tx, lane, bounds, most, road)
+        rows = _priced(tx, found.jobs)
         choice = _choose(money, rows, free - started, too_late=tx.now - int(purse.patience * 1000))
         started += _begin(tx, choice)
         _pass_over(tx, purse, choice)
-        if started >= free or len(rows) < most:
+        if started >= free or (len(rows) < most and not choice.short):
             return started
     purse.more = True
     return started
+
+
+def _priced(tx: Tx, jobs: list[Row]) -> list[Row]:
+    """What each costs, in the same order."""
+    ids = [job["id"] for job in jobs]
+    found = {row["id"]: row for row in tx.all(_PRICED.format(among=tx.among), {"ids": tx.of(ids)})} if ids else {}
+    return [found[job] for job in ids if job in found]
 
 
 def _choose(money: Money, rows: list[Row], free: int, *, too_late: int) -> _Choice:

@@ -29,6 +29,12 @@ def user_lane(tenant: str, user: str | None) -> str:
     return f"user:{tenant}/{user or ''}"
 
 
+def some_user_is_capped(tx: Tx) -> bool:
+    """Whether any user has a bound of his own."""
+    sql = "SELECT EXISTS (SELECT 1 FROM lane WHERE max_in_flight IS NOT NULL AND substr(name, 1, 5) = 'user:')"
+    return bool(tx.value(sql))
+
+
 def hold_lane(tx: Tx, name: str) -> Row:
     """The lane's row, made if it is new and held until the transaction ends."""
     tx.run(

@@ -7,6 +7,8 @@ refusal is his own where the provider took the work of somebody else since it re
 
 from __future__ import annotations
 
+from pipeline.admission.bounds import Bounds
+from pipeline.admission.line import PLAIN, Line, Road, line
 from pipeline.db import Tx
 from providers.base import ErrorCode
 
@@ -15,14 +17,26 @@ REFUSALS = f"s.outcome = 'rejected' AND s.error_code IN ('{ErrorCode.AUTH}', '{E
 _HIS = f"FROM submission s WHERE s.generation_id = {{subject}} AND s.provider = :provider AND {REFUSALS}"
 
 
-def never_refused(subject: str) -> str:
-    """SQL: this provider (`:provider`) never refused the key, or the credit, of the generation `subject`."""
-    return f"NOT EXISTS (SELECT 1 {_HIS.format(subject=subject)})"
+_NEW = f" AND NOT EXISTS (SELECT 1 {_HIS.format(subject='j.subject_id')})"
+_LAST = (
+    f"SELECT j.id, (SELECT max(s.id) {_HIS.format(subject='j.subject_id')}) AS refused FROM job j WHERE j.id {{among}}"
+)
+"""The newest refusal of each; ids tell the time."""
 
 
-def last_refused(subject: str) -> str:
-    """SQL: the newest of those refusals, which is NULL where there is none; ids tell the time."""
-    return f"(SELECT max(s.id) {_HIS.format(subject=subject)})"
+def probes(tx: Tx, lane: str, bounds: Bounds, most: int, road: Road = PLAIN) -> Line:
+    """Who may be sent to a provider that is probed: in line, who was never refused by it; then who was refused longest
+    ago. One of them is to start, or any number of different users."""
+    provider = ("provider", lane.partition(":")[2])
+    new = line(tx, lane, bounds, most, Road(road.which + _NEW, (*road.values, provider), road.index), single=True)
+    if len(new.jobs) >= most:
+        return new
+    known = {job["id"] for job in new.jobs}
+    others = [job for job in line(tx, lane, bounds, MOST_LOOKED_AT, road, single=True).jobs if job["id"] not in known]
+    asked = {"ids": tx.of([job["id"] for job in others]), "provider": provider[1]}
+    last = {row["id"]: row["refused"] or "" for row in tx.all(_LAST.format(among=tx.among), asked)}
+    others.sort(key=lambda job: last[job["id"]])
+    return Line([*new.jobs, *others][:most], costly=new.costly)
 
 
 _TIMES = f"""

@@ -1,17 +1,20 @@
 """Starting: who is next. It alone moves jobs from `waiting` to `pending`; deliveries do not pass here.
 
-Order: by `sort_at`, which is the time of arrival minus a head start for priority. So a high priority goes first, and
-nothing that arrives later than the largest head start can overtake: whatever waits is taken in the end.
+Who is next says `line`, for all roads: into an open lane, into one that is probed, with money and without, and out of a
+paused lane to another provider.
 """
 
 from __future__ import annotations
 
+from time import perf_counter
+
 from pipeline import spending
 from pipeline.admission import funding
 from pipeline.admission.bounds import Bounds, at_submit, in_flight, next_call, room, used
-from pipeline.admission.lanes import EVERYTHING, Closed, closed, hold_lane, is_paused
-from pipeline.admission.probes import last_refused, never_refused
-from pipeline.db import Tx
+from pipeline.admission.lanes import EVERYTHING, Closed, closed, hold_lane, is_paused, some_user_is_capped
+from pipeline.admission.line import ELSEWHERE, line
+from pipeline.admission.probes import probes
+from pipeline.db import Row, Tx
 from pipeline.lifecycle import Fault
 from pipeline.spending import Purse
 
@@ -25,13 +28,19 @@ WITH RECURSIVE lanes(lane) AS (
 SELECT lane FROM lanes WHERE lane IS NOT NULL"""
 
 
+_COUNTING = 724_504
+"""The lock under which PostgreSQL's processes count what a user has in flight, which may be in several lanes."""
+
+
 def admit(tx: Tx, *, limit: int, bounds: Bounds, purse: Purse | None = None) -> int:
-    """Start up to `limit` waiting jobs per lane, within the lane's bounds and the caps of the purse, unless it is
-    paused. Returns how many."""
+    """Start up to `limit` waiting jobs per lane, within the bounds of the lane and of users and the caps of the purse,
+    unless it is paused. Returns how many."""
     if is_paused(tx, EVERYTHING):
         return 0
     purse = purse or Purse()
     names = [row["lane"] for row in tx.all(_WAITING_LANES)]
+    if tx.postgres and names and (bounds.user is not None or some_user_is_capped(tx)):
+        tx.value("SELECT pg_advisory_xact_lock(:lock)", {"lock": _COUNTING})
     paying = {name for name in names if funding.binds(purse, name)}
     if paying:
         spending.lock(tx)
@@ -42,49 +51,37 @@ def admit(tx: Tx, *, limit: int, bounds: Bounds, purse: Purse | None = None) -> 
 def _admit_lane(tx: Tx, name: str, limit: int, bounds: Bounds, funds: tuple[Purse, spending.Money] | None) -> int:
     lane = hold_lane(tx, name)
     if (lane["paused_until"] or 0) > tx.now:
-        return _let_through(tx, name, limit)
+        return _let_through(tx, name, bounds, limit)
+    if tx.now < bounds.rests.get(name, 0):
+        return 0
     free = min(limit, room(tx, lane, bounds))
     if free <= 0:
         return 0
     if funds is not None:
-        return funding.start(tx, *funds, name, free, probing=bool(lane["probing"]))
-    return _probe(tx, name, free) if lane["probing"] else _start(tx, _NEXT, name, free)
+        return funding.start(tx, *funds, name, bounds, free, probing=bool(lane["probing"]))
+    began = perf_counter()
+    found = probes(tx, name, bounds, free) if lane["probing"] else line(tx, name, bounds, free)
+    if found.costly and len(found.jobs) < free:
+        bounds.rest(name, tx.now, (perf_counter() - began) * 1000)
+    return start(tx, found.jobs)
 
 
-def _probe(tx: Tx, name: str, free: int) -> int:
-    """Who was never refused goes first; then who was refused longest ago."""
-    return _start(tx, _NEXT_NEW, name, free) or _start(tx, _NEXT_REFUSED, name, free)
-
-
-def _let_through(tx: Tx, name: str, limit: int) -> int:
+def _let_through(tx: Tx, name: str, bounds: Bounds, limit: int) -> int:
     """Of a paused lane those go on that can ask somebody else: their submit turn sends them there, and pays nobody.
 
     At most `limit` are on their way at once, whatever the lane's bounds.
     """
     free = limit - at_submit(tx, name)
-    chosen = _NEXT_WITH_FALLBACK.format(index="" if tx.postgres else "INDEXED BY job_fallback")
-    return _start(tx, chosen, name, free) if free > 0 else 0
+    return start(tx, line(tx, name, bounds, free, ELSEWHERE).jobs) if free > 0 else 0
 
 
-_NEXT = "SELECT id FROM job WHERE status = 'waiting' AND lane = :lane ORDER BY sort_at, id LIMIT :free"
-_NEXT_NEW = f"""
-SELECT id FROM job j WHERE status = 'waiting' AND lane = :lane AND {never_refused("j.subject_id")}
-ORDER BY sort_at, id LIMIT :free"""
-_NEXT_REFUSED = f"""
-SELECT id FROM job j WHERE status = 'waiting' AND lane = :lane
-ORDER BY {last_refused("j.subject_id")}, sort_at, id LIMIT :free"""
-"""Of those there are few when it is asked: each has had a probe."""
-_NEXT_WITH_FALLBACK = """
-SELECT id FROM job {index} WHERE status = 'waiting' AND fallback = 1 AND lane = :lane
-ORDER BY sort_at, id LIMIT :free"""
-"""SQLite would read all that waits in the lane, were it not told."""
-
-
-def _start(tx: Tx, chosen: str, lane: str, free: int) -> int:
+def start(tx: Tx, jobs: list[Row]) -> int:
+    """They wait no longer, unless they were taken back meanwhile; how many that is."""
+    if not jobs:
+        return 0
     return tx.run(
-        f"UPDATE job SET status = 'pending', scheduled_for = :now WHERE status = 'waiting' AND id IN ({chosen})",
-        {"now": tx.now, "lane": lane, "free": free}
-        | ({"provider": lane.partition(":")[2]} if ":provider" in chosen else {}),
+        f"UPDATE job SET status = 'pending', scheduled_for = :now WHERE status = 'waiting' AND id {tx.among}",
+        {"now": tx.now, "ids": tx.of([job["id"] for job in jobs])},
     )
 
 
@@ -110,8 +107,8 @@ def gate(tx: Tx, lane: str, bounds: Bounds, *, strict: bool) -> Closed | None:
 
 
 def next_opening(tx: Tx, bounds: Bounds, purse: Purse | None = None) -> int | None:
-    """When the next paused lane opens, or may be called again within its rate, or there is money again, in the
-    database's milliseconds.
+    """When the next pause of a lane or of a user ends, or a lane may be called again within its rate, or there is money
+    again, in the database's milliseconds.
 
     Lanes that are merely full are left out: a place that becomes free wakes the worker by itself.
     """
@@ -120,4 +117,5 @@ def next_opening(tx: Tx, bounds: Bounds, purse: Purse | None = None) -> int | No
         waiting = {row["lane"] for row in tx.all(_WAITING_LANES)}
         times += [next_call(tx, lane, rate) for lane, rate in bounds.per_minute.items() if lane in waiting]
     times.append(None if purse is None else funding.next_funds(tx, purse))
+    times.append(min((at for at in bounds.rests.values() if at > tx.now), default=None))
     return min((int(time) for time in times if time is not None), default=None)

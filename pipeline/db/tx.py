@@ -65,7 +65,7 @@ class Tx:
         """A condition on a column, whose parameter `ids` is `of(...)`: any number of values in one statement."""
         return "= ANY(:ids)" if self.postgres else "IN (SELECT value FROM json_each(:ids))"
 
-    def of(self, ids: Sequence[str]) -> object:
+    def of(self, ids: Sequence[str] | Sequence[int]) -> object:
         """The values of `among`."""
         return list(ids) if self.postgres else json.dumps(list(ids))
 
