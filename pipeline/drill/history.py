@@ -118,8 +118,9 @@ class Calls:
     def _until(self, row: Row, events: Sequence[Row]) -> int:
         ends = [event["created_at"] for event in events if event["terminal"] and event["run"] == row["run"]]
         ends.append(FOREVER if row["closed_at"] is None else row["closed_at"])
-        if row["outcome"] in {"unknown", "abandoned"}:
-            ends.append(row["intended_at"] + int(self._caps.unclear_seconds * 1000))
+        unclear = row["intended_at"] + int(self._caps.unclear_seconds * 1000)
+        if row["outcome"] in {"unknown", "abandoned"} or (row["answered_at"] or 0) > unclear:
+            ends.append(unclear)
         return int(min(ends))
 
     def _cap_of(self, user: tuple[str, str]) -> int | None:
