@@ -18,7 +18,36 @@ MINUTE_MS = 60_000
 UNCLEAR_SECONDS = 1200.0
 UNLIMITED = 1_000_000_000
 RESTS = 4
-"""After a look that read every user and found fewer than there are places for, so many times as long is none."""
+"""After such a look there is none for so many times as long."""
+
+
+@dataclass(slots=True)
+class Memory:
+    """What one process remembers of its looks at lanes; it may be forgotten at any time.
+
+    Attributes:
+        rests: until when a lane is not looked at, in the database's milliseconds.
+    """
+
+    rests: dict[str, int] = field(default_factory=dict)
+    _looks: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def rest(self, lane: str, now: int, took_ms: float) -> None:
+        """A look at a lane that read every user took so long, and found fewer than there are places for."""
+        self.rests[lane] = now + int(took_ms * RESTS)
+
+    def first_look(self, lane: str, afresh: int) -> int:
+        """The number of the look to begin with: the one that sufficed before, or after `afresh` times the first."""
+        number, times = self._looks.get(lane, (0, 0))
+        if times < afresh:
+            return number
+        self._looks[lane] = (number, 0)
+        return 0
+
+    def sufficed(self, lane: str, number: int) -> None:
+        """This look at a lane did."""
+        before, times = self._looks.get(lane, (0, 0))
+        self._looks[lane] = (number, times + 1 if number == before else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +59,7 @@ class Bounds:
         in_flight: numbers of single lanes, by name.
         per_minute: paid calls that may begin in any 60 seconds, by lane; lanes that are not named have no such bound.
         user: generations of one user in flight over all lanes, where nothing else is set for him; None is no bound.
-        rests: until when a lane is not looked at, in the database's milliseconds: what one process remembers of looks
-            that cost much and found nobody. It may be forgotten at any time.
+        memory: what one process remembers of its looks.
         unclear_seconds: so long after its intent a call of unknown outcome may still be at work at its provider.
     """
 
@@ -40,11 +68,7 @@ class Bounds:
     per_minute: Mapping[str, int] = field(default_factory=dict)
     unclear_seconds: float = UNCLEAR_SECONDS
     user: int | None = None
-    rests: dict[str, int] = field(default_factory=dict, compare=False)
-
-    def rest(self, lane: str, now: int, took_ms: float) -> None:
-        """Such a look at a lane took so long."""
-        self.rests[lane] = now + int(took_ms * RESTS)
+    memory: Memory = field(default_factory=Memory, compare=False)
 
     def of(self, lane: Row) -> int:
         """How many generations of a lane may be in flight; what stands in its row goes first."""

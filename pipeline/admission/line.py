@@ -31,8 +31,10 @@ class How(Enum):
     FIRST = "by arrival"
 
 
-LOOKS = ((How.ALL, 64), (How.FIRST, 512), (How.ALL, 2_000), (How.FIRST, 8_192), (How.ALL, EVERYBODY))
+LOOKS = ((How.ALL, 64), (How.FIRST, 512), (How.FIRST, 2_048), (How.ALL, 2_000), (How.ALL, EVERYBODY))
 """How users are looked up, and how many users or jobs that may read, the cheapest first; the last is always exact."""
+AFRESH = 20
+"""What sufficed the last time is tried first; after so many times the cheapest is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +70,14 @@ def line(tx: Tx, lane: str, bounds: Bounds, most: int, road: Road = PLAIN, *, si
     """
     unclear = unclear_of_users(tx, bounds)
     jobs: list[Row] = []
-    reach = 0
-    for how, reach in LOOKS:
+    for number in range(bounds.memory.first_look(lane, AFRESH), len(LOOKS)):
+        how, reach = LOOKS[number]
         found = _users(tx, lane, bounds, road, how=how, reach=reach, most=most + len(unclear))
         users = [user | {"places": most if single else min(places, most)} for user, places in _free(found, unclear)]
         jobs = _jobs(tx, lane, users[:most], most, road) if users else []
         if not found[0]["more"] or _proven(jobs, found[0]["beyond"], most):
             break
+    bounds.memory.sufficed(lane, number)
     return Line(jobs, costly=reach == EVERYBODY)
 
 
@@ -103,8 +106,7 @@ seen AS MATERIALIZED (
   SELECT who.tenant_id, who.user_id, coalesce(l.weight, 1.0) AS weight, {_CAP} AS cap,
     ({_COUNT} AND r.lane = :lane) AS here,
     CASE WHEN {_CAP} IS NULL THEN 0 ELSE ({_COUNT}) END AS total,
-    (SELECT j.sort_at FROM job j{{by_user}} WHERE {_WAITS} AND j.tenant_id = who.tenant_id AND j.user_id = who.user_id
-      {{which}} ORDER BY j.sort_at, j.id LIMIT 1) AS head
+    {{head}} AS head
   FROM who LEFT JOIN lane l ON l.name = 'user:' || who.tenant_id || '/' || who.user_id
   WHERE coalesce(l.paused_until, 0) <= :now
 )
@@ -112,12 +114,16 @@ SELECT edge.beyond, edge.more, best.* FROM edge LEFT JOIN (
   SELECT * FROM seen WHERE head IS NOT NULL AND (cap IS NULL OR total < cap)
   ORDER BY head + {QUANTUM_MS}.0 * here / weight, head LIMIT :most) best ON 1 = 1"""
 
+_HEAD = f"""(SELECT j.sort_at FROM job j{{by_user}} WHERE {_WAITS} AND j.tenant_id = who.tenant_id
+      AND j.user_id = who.user_id{{which}} ORDER BY j.sort_at, j.id LIMIT 1)"""
+"""Of all who wait, the first is not always one that is asked for."""
+
 _FIRST = f"""
 first AS MATERIALIZED (
   SELECT j.tenant_id, j.user_id, j.sort_at FROM job j{{by_arrival}} WHERE {_WAITS}{{which}}
   ORDER BY j.sort_at, j.id LIMIT :reach),
 edge AS (SELECT max(sort_at) AS beyond, CASE WHEN count(*) < :reach THEN 0 ELSE 1 END AS more FROM first),
-who AS (SELECT DISTINCT tenant_id, user_id FROM first)"""
+who AS MATERIALIZED (SELECT tenant_id, user_id, min(sort_at) AS head FROM first GROUP BY tenant_id, user_id)"""
 
 _STEP_SQLITE = f"""
 step(id) AS (
@@ -130,14 +136,16 @@ step(id) AS (
     (SELECT j.id FROM job j{{by_user}} WHERE {_WAITS} AND j.tenant_id > h.tenant_id
       ORDER BY j.tenant_id, j.user_id, j.sort_at, j.id LIMIT 1))
   FROM step JOIN job h ON h.id = step.id LIMIT :reach),
-who AS MATERIALIZED (SELECT h.tenant_id, h.user_id FROM step JOIN job h ON h.id = step.id)"""
+who AS MATERIALIZED (SELECT h.tenant_id, h.user_id, h.sort_at AS head FROM step JOIN job h ON h.id = step.id)"""
 """SQLite compares pairs by their first member alone when it looks in an index."""
 _STEP_POSTGRES = f"""
 step AS (
-  (SELECT j.tenant_id, j.user_id FROM job j WHERE {_WAITS} ORDER BY j.tenant_id, j.user_id LIMIT 1)
+  (SELECT j.tenant_id, j.user_id, j.sort_at AS head FROM job j WHERE {_WAITS}
+    ORDER BY j.tenant_id, j.user_id, j.sort_at LIMIT 1)
   UNION ALL
-  SELECT n.* FROM step CROSS JOIN LATERAL (SELECT j.tenant_id, j.user_id FROM job j WHERE {_WAITS}
-    AND (j.tenant_id, j.user_id) > (step.tenant_id, step.user_id) ORDER BY j.tenant_id, j.user_id LIMIT 1) n),
+  SELECT n.* FROM step CROSS JOIN LATERAL (SELECT j.tenant_id, j.user_id, j.sort_at FROM job j WHERE {_WAITS}
+    AND (j.tenant_id, j.user_id) > (step.tenant_id, step.user_id)
+    ORDER BY j.tenant_id, j.user_id, j.sort_at LIMIT 1) n),
 who AS MATERIALIZED (SELECT * FROM step LIMIT :reach)"""
 _EDGE = """,
 edge AS (SELECT NULL AS beyond, CASE WHEN (SELECT count(*) FROM who) < :reach THEN 0 ELSE 1 END AS more)"""
@@ -148,8 +156,9 @@ def _users(tx: Tx, lane: str, bounds: Bounds, road: Road, *, how: How, reach: in
     `more` says whether it goes on there."""
     step = _STEP_POSTGRES if tx.postgres else _STEP_SQLITE
     who = _FIRST if how is How.FIRST else step + _EDGE
+    head = _HEAD if how is How.ALL and road.which else "who.head"
     asked = {"lane": lane, "now": tx.now, "cap": bounds.user, "reach": reach, "most": most}
-    return tx.all(_text(tx, _USERS, road, who=who), asked | dict(road.values))
+    return tx.all(_text(tx, _USERS, road, who=who, head=head), asked | dict(road.values))
 
 
 def _text(tx: Tx, sql: str, road: Road, **parts: str) -> str:

@@ -52,7 +52,7 @@ def _admit_lane(tx: Tx, name: str, limit: int, bounds: Bounds, funds: tuple[Purs
     lane = hold_lane(tx, name)
     if (lane["paused_until"] or 0) > tx.now:
         return _let_through(tx, name, bounds, limit)
-    if tx.now < bounds.rests.get(name, 0):
+    if tx.now < bounds.memory.rests.get(name, 0):
         return 0
     free = min(limit, room(tx, lane, bounds))
     if free <= 0:
@@ -62,7 +62,7 @@ def _admit_lane(tx: Tx, name: str, limit: int, bounds: Bounds, funds: tuple[Purs
     began = perf_counter()
     found = probes(tx, name, bounds, free) if lane["probing"] else line(tx, name, bounds, free)
     if found.costly and len(found.jobs) < free:
-        bounds.rest(name, tx.now, (perf_counter() - began) * 1000)
+        bounds.memory.rest(name, tx.now, (perf_counter() - began) * 1000)
     return start(tx, found.jobs)
 
 
@@ -117,5 +117,5 @@ def next_opening(tx: Tx, bounds: Bounds, purse: Purse | None = None) -> int | No
         waiting = {row["lane"] for row in tx.all(_WAITING_LANES)}
         times += [next_call(tx, lane, rate) for lane, rate in bounds.per_minute.items() if lane in waiting]
     times.append(None if purse is None else funding.next_funds(tx, purse))
-    times.append(min((at for at in bounds.rests.values() if at > tx.now), default=None))
+    times.append(min((at for at in bounds.memory.rests.values() if at > tx.now), default=None))
     return min((int(time) for time in times if time is not None), default=None)
