@@ -132,7 +132,7 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start again on the same port."""
-        self.process = _start(self.folder, self.port)
+        self.process = start_server(self.folder, self.port)
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> None:
         self.process.send_signal(number)
@@ -161,7 +161,7 @@ def start_postgres(parent: Path | None = None) -> PostgresServer:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    server = PostgresServer(folder, port, _start(folder, port))
+    server = PostgresServer(folder, port, start_server(folder, port))
     server.admin("CREATE DATABASE dailies_template")
     db = Database(server.url("dailies_template"))
     migrate(db.engine)
@@ -177,7 +177,7 @@ def server_user() -> str | None:
     return "postgres" if "postgres" in names else "nobody"
 
 
-def _start(folder: Path, port: int) -> subprocess.Popen[bytes]:
+def start_server(folder: Path, port: int) -> subprocess.Popen[bytes]:
     programs = binaries()
     assert programs is not None
     settings = {
