@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from pipeline.db import CommitUnknown, DatabaseBusy, DatabaseError, WriterFull
+from pipeline.db import CommitUnknown, DatabaseBusy, DatabaseError, DatabaseUnavailable, WriterFull
 from pipeline.telemetry import emit
 
 TITLES: dict[str, str] = {
@@ -158,11 +158,17 @@ async def explain(request: Request) -> Response:
 
 
 async def handle(request: Request, error: Exception) -> Response:
-    """Every exception as a problem. What nobody foresaw is logged with its trace, and shows nothing of itself."""
+    """Every exception as a problem. What nobody foresaw is logged with its trace, and shows nothing of itself.
+
+    Of a database that is away every request tells in a line, and none with a trace: there is no bug to find.
+    """
     problem = to_problem(error)
     if problem.status >= 500 and not isinstance(error, Problem | WriterFull | DatabaseBusy):
         request_id = request.scope.get("state", {}).get("request_id")
-        emit("request.failed", level=logging.ERROR, exc_info=error, request=request_id, error=type(error).__name__)
+        if isinstance(error, CommitUnknown | DatabaseUnavailable):
+            emit("request.failed", level=logging.WARNING, request=request_id, error=str(error))
+        else:
+            emit("request.failed", level=logging.ERROR, exc_info=error, request=request_id, error=type(error).__name__)
     return problem.response(request)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import pipeline.api
 from pipeline.api.problems import TITLES, to_problem
-from pipeline.db import CommitUnknown, DatabaseBusy, DatabaseError, WriterFull
+from pipeline.db import CommitUnknown, DatabaseBusy, DatabaseError, DatabaseUnavailable, WriterFull
 from tests.house import open_house
 
 pytestmark = pytest.mark.anyio
@@ -95,6 +95,19 @@ async def test_what_nobody_foresaw_is_500_and_shows_nothing(tmp_path, caplog):
     (record,) = [record for record in caplog.records if record.getMessage() == "request.failed"]
     assert record.fields["request"] == "mine"
     assert "no such table" in str(record.exc_info)
+
+
+async def test_a_database_that_is_away_is_told_in_a_line_without_a_trace(tmp_path, caplog):
+    def away(_):
+        raise DatabaseUnavailable("the server at 10.0.0.7 is away")
+
+    async with open_house(tmp_path, work=False) as house:
+        house.plant.db.read_now = away
+        response = await house.api.get("/api/generations", headers={"X-Request-Id": "mine"})
+    assert (response.status_code, response.json()["code"]) == (503, "database_unavailable")
+    (record,) = [record for record in caplog.records if record.getMessage() == "request.failed"]
+    assert (record.levelname, record.fields["request"], record.exc_info) == ("WARNING", "mine", None)
+    assert record.fields["error"] == "the server at 10.0.0.7 is away"
 
 
 async def test_a_writer_that_takes_no_more_is_503_and_worth_repeating(tmp_path):
