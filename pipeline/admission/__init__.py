@@ -3,7 +3,8 @@ waiting, but of each endpoint only so many are claimed.
 
 ::
 
-    starting     who is next
+    starting     may somebody start, and how many
+    line         who is next, for all roads
     ranking      the fair order among users, as a formula
     standing     why a job waits, and where it stands
     bounds       how much may be under way at once
@@ -37,7 +38,7 @@ from pipeline.admission.lanes import (
 from pipeline.admission.probes import own_refusals
 from pipeline.admission.ranking import HEAD_START_MS, LOWEST_PRIORITY, QUANTUM_MS, overtaken_until, rank, sort_at
 from pipeline.admission.receivers import IN_FLIGHT, Rooms, rooms
-from pipeline.admission.standing import Standing, Why
+from pipeline.admission.standing import Standing, Why, standing
 from pipeline.admission.starting import admit, gate, next_opening
 
 __all__ = [
@@ -76,6 +77,7 @@ __all__ = [
     "resume",
     "rooms",
     "sort_at",
+    "standing",
     "unfunded",
     "user_lane",
 ]

@@ -68,13 +68,18 @@ def binds(purse: Purse, lane: str) -> bool:
     return bool(purse.caps.binding(lane.partition(":")[2]))
 
 
+def with_money(tx: Tx) -> Road:
+    """Those for whom there may be money today."""
+    return Road(" AND j.unfunded <> :today", (("today", spending.day_of(tx.now)),))
+
+
 def start(tx: Tx, purse: Purse, money: Money, lane: str, bounds: Bounds, free: int, *, probing: bool = False) -> int:
     """Start up to `free` waiting jobs of a lane for which there is money, and set it aside. Returns how many.
 
     The caller holds `spending.lock`.
     """
     _look_again(tx, purse, money, lane)
-    road = Road(" AND j.unfunded <> :today", (("today", spending.day_of(tx.now)),))
+    road = with_money(tx)
     started = 0
     for _ in range(WINDOWS):
         most = free - started + WINDOW
