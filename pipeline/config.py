@@ -68,6 +68,7 @@ class Settings(BaseSettings):
     max_submissions: int = Field(3, ge=1, le=10)
     max_in_flight: int = Field(200, ge=1)
     provider_max_in_flight: Annotated[tuple[str, ...], NoDecode] = ()
+    user_max_in_flight: int | None = Field(None, ge=1)
     requests_per_minute: Annotated[tuple[str, ...], NoDecode] = ()
     lane_pause: float = Field(60.0, gt=0)
     spend_per_user_day: str = "5"

@@ -87,6 +87,7 @@ def make_bounds(settings: Settings) -> Bounds:
         _by_lane("PROVIDER_MAX_IN_FLIGHT", settings.provider_max_in_flight),
         _by_lane("REQUESTS_PER_MINUTE", settings.requests_per_minute),
         settings.generation_timeout,
+        settings.user_max_in_flight,
     )
 
 

@@ -74,6 +74,8 @@ def standing(tx: Tx, job: Row, bounds: Bounds, purse: Purse | None = None) -> St
     user = lanes.get(user_lane(job["tenant_id"], job["user_id"]), {})
     told = _facts(tx, job, lane, user, bounds)
     if (why := _closed(tx, lanes, job, told)) is not None:
+        if why.reason is Why.SPEND and purse is not None:
+            return replace(why, detail=_lacking(tx, job, purse))
         position, exact = _place(tx, job, bounds, purse) if why.reason in _IN_LINE else (None, True)
         return replace(why, position=position, exact=exact)
     if told.user_places is not None and told.user_total >= told.user_places:
@@ -129,6 +131,13 @@ def _closed(tx: Tx, lanes: dict[str, Row], job: Row, told: Standing) -> Standing
     if job["unfunded"] == spending.day_of(tx.now):
         return replace(told, reason=Why.SPEND, retry_at=spending.next_day(tx.now))
     return None
+
+
+def _lacking(tx: Tx, job: Row, purse: Purse) -> str | None:
+    sql = "SELECT provider, tenant_id, user_id, estimate_micros FROM generation WHERE id = :id"
+    row = tx.one(sql, {"id": job["subject_id"]})
+    shortage = row and spending.Money(tx, purse).shortage(*row.values())
+    return str(shortage) if shortage else None
 
 
 def _place(tx: Tx, job: Row, bounds: Bounds, purse: Purse | None) -> tuple[int | None, bool]:
