@@ -1,6 +1,6 @@
 # `make help` lists what can be done. Only git, make and Python 3.11 or newer are needed.
 .DEFAULT_GOAL := help
-.PHONY: help demo test matrix crashes receivers bench check format lock clean
+.PHONY: help demo test matrix crashes chaos receivers bench check format lock clean
 
 PROMPT ?= a red fox in the snow
 RUN := .venv/bin/python -m
@@ -20,6 +20,9 @@ matrix: .venv/.dev  ## Show every provider under every fault of a paid call, and
 
 crashes: .venv/.dev  ## Kill a worker at every boundary of every turn, on both databases, and show every end
 	@$(RUN) tests.crash_sweep
+
+chaos: .venv/.dev  ## Kill and stop processes under load on both databases, and catch every saboteur (docs/reliability.md)
+	@$(RUN) tests.chaos $(CHAOS)
 
 receivers: .venv/.dev  ## Show what becomes of a webhook at every kind of bad receiver
 	@$(RUN) tests.webhooks.receivers

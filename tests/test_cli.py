@@ -27,7 +27,7 @@ from pipeline.media import probe
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = ["serve", "api", "worker", "work", "migrate", "submit", "show", "mock", "receive", "demo"]
-COMMANDS += ["estimate", "models", "trigger", "verify", "sink"]
+COMMANDS += ["estimate", "models", "trigger", "verify", "sink", "drill"]
 KEY = "sesame"
 QUICK = {"MOCK_SPEED": "60", "POLL_INTERVAL": "0.2", "ALLOWED_NETWORKS": "127.0.0.0/8,::1/128", "LOG_FORMAT": "text"}
 

@@ -30,6 +30,14 @@ class Charge:
     net: int
 
 
+@dataclass(frozen=True, slots=True)
+class Zombie:
+    """A turn that outlived its lease: of which generation, and under which fence."""
+
+    generation: str
+    fence: int
+
+
 @dataclass(slots=True)
 class Logs:
     """What the processes told.
@@ -57,7 +65,8 @@ class Evidence:
         charges: the mock's account.
         told: how often every terminal event came to the receiver, by generation and `webhook-id`.
         unverified: webhooks whose signature did not hold, in words.
-        zombies: jobs in whose turn a process was stopped for longer than its lease.
+        zombies: turns in which a process was stopped for longer than its lease, on purpose.
+        fences: the fence of every generation's job, by the generation.
         ended_alone: processes that ended although nobody had hit them, in words.
         history: what the history checker found.
     """
@@ -72,11 +81,18 @@ class Evidence:
     unverified: Sequence[str] = ()
     logs: Logs = field(default_factory=Logs)
     blows: Blows = field(default_factory=Blows)
-    zombies: Sequence[int] = ()
+    zombies: Sequence[Zombie] = ()
+    fences: Mapping[str, int] = field(default_factory=dict)
     ended_alone: Sequence[str] = ()
     history: Sequence[Violation] = ()
     sqlite: bool = True
     seconds: float = 0.0
+
+
+def read_fences(tx: Tx) -> dict[str, int]:
+    """The fence of every generation's job."""
+    rows = tx.all("SELECT subject_id, fence FROM job WHERE kind = 'generation'")
+    return {row["subject_id"]: int(row["fence"]) for row in rows}
 
 
 def read_rows(tx: Tx) -> tuple[list[Row], list[Row], list[Row]]:
@@ -120,7 +136,8 @@ def _note(logs: Logs, line: str) -> None:
         logs.crashed.append(f"{event}: {told.get('error')}"[:300])
 
 
-def read_zombies(folder: Path) -> list[int]:
-    """The jobs whose turns were stopped on purpose."""
+def read_zombies(folder: Path) -> list[Zombie]:
+    """The turns that were stopped on purpose."""
     path = folder / ZOMBIES
-    return [int(json.loads(line)["job"]) for line in path.read_text().splitlines()] if path.exists() else []
+    lines = map(json.loads, path.read_text().splitlines()) if path.exists() else ()
+    return [Zombie(line["generation"], int(line["fence"])) for line in lines]

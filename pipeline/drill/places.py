@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,9 +17,10 @@ from pipeline.drill.crew import DrillError
 
 
 @contextmanager
-def own_database(url: str, folder: Path, name: str, *, keep: bool = False) -> Iterator[str]:
+def own_database(url: str, folder: Path, name: str, *, keep: Callable[[], bool] = lambda: False) -> Iterator[str]:
     """The URL of a new, migrated database: a file in `folder`, or for PostgreSQL a database `name` on the server of
-    `url`, which goes with the drill unless it is to be kept. Raises DrillError where the server does not allow that.
+    `url`, which goes with the drill unless `keep`, asked at its end, says otherwise. Raises DrillError where the server
+    does not allow that.
     """
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
@@ -35,7 +36,7 @@ def own_database(url: str, folder: Path, name: str, *, keep: bool = False) -> It
             _migrate(own)
             yield own
         finally:
-            if not keep:
+            if not keep():
                 _run(engine, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
     finally:
         engine.dispose()

@@ -24,9 +24,7 @@ FAULTS = (
     "[[callback:twice]]",
     "[[fail:final]]",
 )
-"""What a provider does on its bad days, one or two of it at a time: see `dailies mock --faults`."""
-FAULTY = 0.3
-"""So many of the generations of a drill with faults meet one."""
+"""What a provider does on its bad days: see `dailies mock --faults`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +35,8 @@ class Plan:
         generations: how many are asked for.
         seed: what chance decides follows from it.
         recovery: what the mock offers for calls of unknown outcome: `key`, `lookup`, `callback` or `none`.
-        faults: whether the mock itself fails now and then.
+        faults: of these the mock itself does one now and then, such as FAULTS.
+        faulty: so many of the generations meet one.
         workers: worker processes, beside one of the API.
         in_flight: MAX_IN_FLIGHT, low enough to bind.
         blows: how often a process is hit.
@@ -53,7 +52,8 @@ class Plan:
     generations: int = 100
     seed: int = 1
     recovery: str = "key"
-    faults: bool = False
+    faults: tuple[str, ...] = ()
+    faulty: float = 0.3
     workers: int = 2
     in_flight: int = 12
     blows: int = 20
@@ -94,7 +94,7 @@ def orders(plan: Plan) -> list[Order]:
 
 
 def _order(plan: Plan, number: int, dice: random.Random) -> Order:
-    fault = f" {dice.choice(FAULTS)}" if plan.faults and dice.random() < FAULTY else ""
+    fault = f" {dice.choice(plan.faults)}" if plan.faults and dice.random() < plan.faulty else ""
     return Order(
         number,
         f"drill {plan.seed}/{number}{fault}",

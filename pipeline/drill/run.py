@@ -15,7 +15,7 @@ from pathlib import Path
 from pipeline.db import Database, Tx
 from pipeline.drill.crew import DrillError, Member, all_up
 from pipeline.drill.environment import environment
-from pipeline.drill.evidence import Evidence, read_charge, read_logs, read_rows, read_zombies
+from pipeline.drill.evidence import Evidence, read_charge, read_fences, read_logs, read_rows, read_zombies
 from pipeline.drill.fate import Blows, Fate
 from pipeline.drill.history import Caps, check
 from pipeline.drill.load import offer
@@ -192,6 +192,7 @@ async def _collect(
         logs=read_logs(sorted(stage.folder.glob("*.log"))),
         blows=done,
         zombies=read_zombies(stage.folder),
+        fences=await db.read(read_fences),
         ended_alone=[f"{member.name}: code {code}" for member in crew for code in member.ended_alone],
         history=await check(db, Caps(lanes={"provider:mock": plan.in_flight})),
         sqlite=not db.postgres,

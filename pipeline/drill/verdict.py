@@ -20,7 +20,7 @@ NAMES = {
     "cap_exceeded": "more was at work at the provider at once than MAX_IN_FLIGHT",
     "money_differs": "our ledger says something else than the provider's account",
     "failed_needlessly": "a generation failed although nothing of it was unknown",
-    "zombie_wrote": "a process that was stopped for longer than its lease in a turn recorded that turn",
+    "zombie_wrote": "a process that was stopped in a turn for longer than its lease recorded that turn",
     "turn_crashed": "a process met an error that was not foreseen",
     "database_locked": "writers of one SQLite file got in each other's way",
     "process_ended": "a process ended by itself",
@@ -136,10 +136,10 @@ def _failures(evidence: Evidence) -> Found:
 
 
 def _processes(evidence: Evidence) -> Found:
-    for job, count in Counter(evidence.zombies).items():
-        if evidence.logs.lost[job] < count:
-            words = f"job {job}: {count} turns were stopped for too long, {evidence.logs.lost[job]} were refused"
-            yield Violation("zombie_wrote", "", words)
+    for zombie in evidence.zombies:
+        fence = evidence.fences.get(zombie.generation, 0)
+        if fence <= zombie.fence:
+            yield Violation("zombie_wrote", zombie.generation, f"nobody took it over after fence {zombie.fence}")
     for words in evidence.logs.crashed:
         yield Violation("turn_crashed", "", words)
     for words in evidence.logs.locked if evidence.sqlite else ():
