@@ -10,6 +10,7 @@
     held      held, resolve                                done by holding
     listen    listen, resend                               done by listening and resending
     keys      create, list, revoke                         done by itself
+    drill     drill                                        done by drilling
     local     doctor, config, prune, completion            done by doctor/, effective and pruning
     hooks     trigger, verify, sink                        done by trigger and samples, verify, sink
     tools     mock, receive, demo                          done by mock, receiver, demo and its proof
@@ -20,7 +21,7 @@ from __future__ import annotations
 import click
 
 from pipeline import __version__
-from pipeline.cli import ask, endpoints, held, keys, listen, local, operate, pauses, run, tools
+from pipeline.cli import ask, drill, endpoints, held, keys, listen, local, operate, pauses, run, tools
 from pipeline.cli.base import Commands
 
 __all__ = ["main"]
@@ -47,4 +48,4 @@ main.add_section(
     "Look after a service", (*operate.COMMANDS, *pauses.COMMANDS, *endpoints.COMMANDS, listen.resend, *held.COMMANDS)
 )
 main.add_section("Run it on this machine", (*run.COMMANDS, *keys.COMMANDS, *local.COMMANDS))
-main.add_section("Develop", (*tools.COMMANDS, listen.listen, local.completion))
+main.add_section("Develop", (*tools.COMMANDS, drill.drill, listen.listen, local.completion))
