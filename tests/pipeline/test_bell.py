@@ -200,4 +200,4 @@ async def test_work_from_another_machine_begins_within_milliseconds(postgres_pla
         bell.close()
     waits = [handler.at[f"g{n}"] - float(at) for n, at in enumerate(output.split())]
     print(f"from the commit to the start: {sorted(round(wait * 1000, 1) for wait in waits)} ms")
-    assert median(waits) < 0.15
+    assert median(waits) < 0.5, "that would be a poll"
