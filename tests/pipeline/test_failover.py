@@ -22,7 +22,7 @@ from tests.pipeline.test_writer import names, put
 pytestmark = pytest.mark.anyio
 
 WAYS = ["crash", "switch"] if os.environ.get("LONG") else ["crash"]
-"""A switch of a primary that lives takes as long again: its heart, a connection that became read-only, is tried alone."""
+"""A switch, where the primary lives on, takes as long; its heart, a connection turned read-only, is tried alone."""
 TERMINAL = {"completed", "failed", "cancelled"}
 
 
