@@ -1,6 +1,6 @@
 # `make help` lists what can be done. Only git, make and Python 3.11 or newer are needed.
 .DEFAULT_GOAL := help
-.PHONY: help demo test matrix crashes chaos receivers bench check format lock clean
+.PHONY: help demo test matrix crashes chaos receivers bench cost scale check format lock clean
 
 PROMPT ?= a red fox in the snow
 RUN := .venv/bin/python -m
@@ -29,6 +29,12 @@ receivers: .venv/.dev  ## Show what becomes of a webhook at every kind of bad re
 
 bench: .venv/.dev  ## Measure how fast signed webhooks go out, beside plain httpx
 	@$(RUN) benchmarks.webhooks
+
+cost: .venv/.dev  ## Measure what a generation costs the database: commits, log, rows (docs/scaling.md)
+	@$(RUN) tests.database_cost
+
+scale: .venv/.dev  ## Explain and time every statement at a million ended generations (5 minutes)
+	DAILIES_SCALE=1 $(RUN) pytest -s tests/pipeline/test_plans.py
 
 check: .venv/.dev  ## Lint, types and import rules
 	$(RUN) ruff check .

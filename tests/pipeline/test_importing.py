@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.db import Database, SchemaBehind, Tx
 from pipeline.db.migrate import current, migrate
+from pipeline.db.moving import ALIVE_MS
 from pipeline.keys import Box
 from pipeline.outbox import SEALING
 from tests.cli_place import dailies
@@ -255,3 +256,11 @@ def test_it_says_where_the_files_are(file: Path, target: Place) -> None:
     done = bring(file, target)
     assert done.exit_code == 0, done.output
     assert "1 videos and pictures stay in" in done.output
+
+
+def test_the_documents_say_it_as_it_is() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    for command in ("dailies import-sqlite --dry-run data/dailies.db", "dailies import-sqlite data/dailies.db"):
+        assert f"`{command}`" in text
+    assert {"--dry-run", "--again"} <= set(dailies("import-sqlite", "--help").output.split())
+    assert f"{ALIVE_MS // 1000} s ago" in text
