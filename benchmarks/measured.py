@@ -26,8 +26,8 @@ from pipeline.config import Settings
 from pipeline.db import Tx
 from pipeline.worker import run_until
 
-CLAIM, RECORD = "Worker._look", "Runner._record"
-"""The functions whose units are a claim and a record."""
+CLAIM, RECORDS = "Worker._look", {"Runner._record", "Gathered._record"}
+"""The functions whose units are a claim, and records."""
 
 
 @dataclass
@@ -68,7 +68,7 @@ def attach(plant: Plant, meter: Meter) -> None:
 
     async def measured(unit: Callable[[Tx], Any], **options: Any) -> Any:
         name = getattr(unit, "__qualname__", "").partition(".<locals>")[0]
-        kind = "claim" if name == CLAIM else "record" if name.startswith(RECORD) else "other"
+        kind = "claim" if name == CLAIM else "record" if name in RECORDS else "other"
 
         def timed(tx: Tx) -> Any:
             began = time.thread_time()

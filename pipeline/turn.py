@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from pipeline.db import Tx
 from pipeline.lifecycle import Decision, Outcome
@@ -67,6 +67,24 @@ class Report:
     facts: Sequence[Callable[[Tx], object]] = ()
     notes: Sequence[tuple[str, Mapping[str, object]]] = ()
     fields: Mapping[str, object] = field(default_factory=dict)
+
+
+Ended = tuple[Turn, Report]
+"""A turn that was run, and its report."""
+
+
+@runtime_checkable
+class Together(Protocol):
+    """What a handler can do besides, whose turns mostly come to the same: write many of them in a few statements."""
+
+    def is_plain(self, turn: Turn, report: Report) -> bool:
+        """Whether this report may be written together with others. Pure."""
+        ...
+
+    def record_plain(self, tx: Tx, ended: Sequence[Ended]) -> Mapping[int, Decision]:
+        """Write them and give the decisions by job id; those that are absent were not written, and go to
+        `record_turn`. Runs last in a transaction, and waits for no row."""
+        ...
 
 
 class Handler(Protocol):

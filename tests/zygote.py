@@ -34,7 +34,7 @@ from pipeline.turn import Turn
 from pipeline.worker import run_until
 from tests.everyone import hasten
 
-COMMITS = {"_submit": "intent", "Runner._record": "record"}
+COMMITS = {"_submit": "intent", "Runner._record": "record", "Gathered._record": "record"}
 """What the commits of a turn are, by the function that hands them in."""
 EXCHANGES = {"submit": "POST", "calls": "call", "fetch": "download", "webhooks": "POST"}
 """What a client of `Outbound` is for."""

@@ -9,6 +9,7 @@ written only by whoever still holds both: `lock` says whether that is so, `ackno
     claiming      who takes it, and for how long
     agenda        what is due, and when more will be
     decisions     what follows from a turn
+    snoozing      the same for many turns that found nothing new
     signals       news and cancels
     dead          dead letters, and what sets a job going again
     verdicts      what a person, or late news, decide
@@ -23,6 +24,7 @@ from pipeline.queue.decisions import acknowledge, drop, lock, release
 from pipeline.queue.ended import forget, prune
 from pipeline.queue.jobs import FAR_FUTURE, Claim, LeaseLost, NewJob, enqueue
 from pipeline.queue.signals import cancel_unstarted, hurry, look_again, request_cancel, wake
+from pipeline.queue.snoozing import Snoozed, snooze_all
 from pipeline.queue.statistics import first_in_line, stats
 from pipeline.queue.verdicts import end, follow, held_turn, leave_line, send_to
 
@@ -35,6 +37,7 @@ __all__ = [
     "LeaseLost",
     "NewJob",
     "Place",
+    "Snoozed",
     "acknowledge",
     "agenda",
     "cancel_unstarted",
@@ -60,6 +63,7 @@ __all__ = [
     "release",
     "request_cancel",
     "send_to",
+    "snooze_all",
     "stats",
     "wake",
     "was_dead",

@@ -12,8 +12,9 @@ from pipeline.db import CommitUnknown, Database, DatabaseError, NothingWritten, 
 from pipeline.lifecycle import POISON_CLAIMS, Decision, Failed, Fault, Hold, JobKind, Snooze, Step
 from pipeline.queue import Claim, LeaseLost
 from pipeline.telemetry import emit
-from pipeline.turn import Handler, Report, Turn
+from pipeline.turn import Handler, Report, Together, Turn
 from pipeline.worker.limits import Limits
+from pipeline.worker.together import Gathered
 
 REPEAT_SECONDS = 0.5
 
@@ -40,6 +41,11 @@ class Runner:
         self._ended = ended
         self._handlers = handlers
         self._limits = limits
+        self._gathered = {
+            kind: Gathered(db, handler, limits.batch)
+            for kind, handler in handlers.items()
+            if isinstance(handler, Together)
+        }
         self.running: dict[int, Turn] = {}
         self.stopping = False
 
@@ -111,6 +117,11 @@ class Runner:
     async def _record(self, turn: Turn, report: Report) -> Decision | None:
         """Write the report. Facts about money do not fall with a record that fails: they are written alone."""
         handler = self._handlers[turn.claim.kind]
+        gathered = self._gathered.get(turn.claim.kind)
+        if gathered is not None and gathered.takes(turn, report):
+            decision = await gathered.record((turn, report))
+            if decision is not None:
+                return decision
         try:
             return await self._write(turn, report, lambda tx: handler.record_turn(tx, turn, report))
         except DatabaseError:

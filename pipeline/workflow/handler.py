@@ -30,7 +30,8 @@ from pipeline.lifecycle import (
 )
 from pipeline.queue import Claim, LeaseLost
 from pipeline.telemetry import emit
-from pipeline.turn import Report, Turn
+from pipeline.turn import Ended, Report, Turn
+from pipeline.workflow import plain
 from pipeline.workflow.arriving import follow
 from pipeline.workflow.fallback import or_elsewhere, step_on
 from pipeline.workflow.late import UNSERVED_SECONDS, as_before, late, settle, unserved
@@ -127,6 +128,14 @@ class Workflow:
         follow(tx, subject_of(turn).generation, report.patch)
         look_again(tx, claim, decision, locked["wake_seq"])
         return decision
+
+    def is_plain(self, turn: Turn, report: Report) -> bool:
+        """A poll that found nothing new but perhaps some progress, which is worth no event."""
+        return plain.is_plain(turn, report) and not _stepped(subject_of(turn).generation, report.patch)
+
+    def record_plain(self, tx: Tx, ended: Sequence[Ended]) -> Mapping[int, Decision]:
+        """Put them all off; see `record_turn`, which comes to the same for each."""
+        return plain.record(tx, ended)
 
     def _apply(self, tx: Tx, turn: Turn, report: Report, decision: Decision) -> bool:
         """Move the generation, tell its timeline, and record the event that the move is worth; whether it was worth

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from time import monotonic
 
 import pytest
 
 from pipeline import queue
-from pipeline.db import Database, Tx
-from pipeline.lifecycle import Decision, Done, NotYet, Step
+from pipeline.db import Database, DatabaseUnavailable, Tx
+from pipeline.lifecycle import Decision, Done, NotYet, Snooze, Step
 from pipeline.queue import Agenda
-from pipeline.turn import Report, Turn
+from pipeline.turn import Ended, Report, Turn
 from pipeline.wake import Doorbell
 from pipeline.worker.pace import LONGEST_REST, SHARE, Pace
-from tests.pipeline.engines import Time
-from tests.pipeline.queue_help import LEASE, claim_one, enqueue
+from tests.pipeline.engines import Time, transaction
+from tests.pipeline.queue_help import GENERATION, LEASE, claim_one, enqueue, finish
+from tests.pipeline.queue_help import claim as claim_some
 from tests.pipeline.test_worker import Scripted, done, has, make_worker, running, until
 
 pytestmark = pytest.mark.anyio
@@ -163,3 +165,87 @@ async def test_emptying_a_queue_of_quiet_turns_ends(db: Database) -> None:
     began = monotonic()
     assert await make_worker(db, Quiet(lambda turn: _later())).drain_queue() == 2
     assert monotonic() - began < 4
+
+
+# --- records that go together -------------------------------------------------------------------------------------
+
+
+async def rows(db: Database) -> dict[str, dict]:
+    found = await db.read(lambda tx: tx.all("SELECT * FROM job ORDER BY id"))
+    return {row["subject_id"]: row for row in found}
+
+
+async def test_many_are_put_off_as_one_is(db: Database, time: Time) -> None:
+    """The same columns as `acknowledge` writes, under the same fence."""
+    await enqueue(db, "alone", "together", "woken", "stolen", "over")
+    claims = {claim.subject_id: claim for claim in await claim_some(db)}
+    await finish(db, claims["alone"], Snooze(30.0))
+    await db.write(lambda tx: queue.wake(tx, GENERATION, "woken"))
+    await db.write(lambda tx: tx.run("UPDATE job SET fence = fence + 1 WHERE subject_id = 'stolen'"))
+    await db.write(lambda tx: tx.run("UPDATE job SET locked_until = 1 WHERE subject_id = 'over'"))
+    some = [(claim, 30.0) for name, claim in claims.items() if name != "alone"]
+    put_off = await db.write(lambda tx: queue.snooze_all(tx, some))
+    assert {name: put_off[claim.id].woken for name, claim in claims.items() if claim.id in put_off} == {
+        "together": False,
+        "woken": True,
+    }
+    found = await rows(db)
+    alike = {"id", "subject_id", "scheduled_for"}
+    plain = {name: {key: value for key, value in row.items() if key not in alike} for name, row in found.items()}
+    assert plain["together"] == plain["alone"]
+    assert found["together"]["scheduled_for"] == pytest.approx(found["alone"]["scheduled_for"], abs=2000)
+    assert found["woken"]["scheduled_for"] <= found["together"]["scheduled_for"] - 25_000, "due at once"
+    assert [found[name]["status"] for name in ("stolen", "over")] == ["processing"] * 2, "not ours: nothing is written"
+
+
+async def test_what_somebody_holds_is_not_waited_for(db: Database, place) -> None:
+    """On PostgreSQL a row that is locked is left to a record of its own, so that two processes cannot wait for each
+    other."""
+    if not db.postgres:
+        pytest.skip("SQLite has one writer")
+    await enqueue(db, "g1", "g2")
+    claims = await claim_some(db)
+    with transaction(db) as other:
+        other.one("SELECT id FROM job WHERE subject_id = 'g1' FOR UPDATE")
+        put_off = await db.write(lambda tx: queue.snooze_all(tx, [(claim, 30.0) for claim in claims]))
+    assert list(put_off) == [claim.id for claim in claims if claim.subject_id == "g2"]
+
+
+class Plain(Scripted):
+    """Its records go together; `fails` says what the batch raises."""
+
+    fails: Exception | None = None
+    batches: list[int]
+
+    def is_plain(self, turn: Turn, report: Report) -> bool:
+        return isinstance(report.outcome, NotYet)
+
+    def record_plain(self, tx: Tx, ended: Sequence[Ended]) -> dict[int, Decision]:
+        self.batches.append(len(ended))
+        if self.fails is not None:
+            raise self.fails
+        put_off = queue.snooze_all(tx, [(turn.claim, 3600.0) for turn, _ in ended])
+        return {job: Snooze(3600.0) for job in put_off}
+
+
+@pytest.mark.parametrize("fails", [None, ValueError("no such thing"), DatabaseUnavailable("the disk is full")])
+async def test_turns_that_end_together_are_recorded_together_or_else_alone(db: Database, fails) -> None:
+    await enqueue(db, *(f"g{n}" for n in range(20)))
+    gate = asyncio.Event()
+
+    async def script(turn: Turn) -> Report:
+        await gate.wait()
+        return Report(NotYet(3600.0))
+
+    handler = Plain(script)
+    handler.batches, handler.fails = [], fails
+    async with running(make_worker(db, handler, slots={Step.POLL: 100})):
+        await until(lambda: len(handler.started) == 20)
+        gate.set()
+        await until(lambda: all_pending(db))
+    assert sum(handler.batches) >= 20
+    assert len(handler.batches) <= 6, "one for the first, and the others while that is written"
+
+
+async def all_pending(db: Database) -> bool:
+    return all(row["status"] == "pending" and row["polls"] == 1 for row in (await rows(db)).values())
