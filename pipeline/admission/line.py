@@ -22,6 +22,8 @@ from pipeline.db import Row, Tx
 IN_FLIGHT = "status <> 'waiting' AND finished_at IS NULL AND step IN ('submit', 'poll', 'store')"
 """As the index `job_in_flight` says it, word for word; else neither engine would use it."""
 EVERYBODY = 1_000_000_000
+MANY = 2_000
+"""Users; to look at more takes long enough that it is not done without a pause."""
 
 
 class How(Enum):
@@ -31,7 +33,7 @@ class How(Enum):
     FIRST = "by arrival"
 
 
-LOOKS = ((How.ALL, 64), (How.FIRST, 512), (How.FIRST, 2_048), (How.ALL, 2_000), (How.ALL, EVERYBODY))
+LOOKS = ((How.ALL, 64), (How.FIRST, 512), (How.FIRST, 2_048), (How.ALL, MANY), (How.ALL, EVERYBODY))
 """How users are looked up, and how many users or jobs that may read, the cheapest first; the last is always exact."""
 AFRESH = 20
 """What sufficed the last time is tried first; after so many times the cheapest is."""
@@ -56,7 +58,7 @@ ELSEWHERE = Road(" AND j.fallback = 1", index="job_fallback")
 class Line:
     """The next jobs of a lane, the first first: rows with `id`, `subject_id`, `tenant_id`, `user_id`, `sort_at`.
 
-    `costly` says that every user had to be looked at to know it.
+    `costly` says that very many users had to be looked at to know it.
     """
 
     jobs: list[Row]
@@ -70,15 +72,17 @@ def line(tx: Tx, lane: str, bounds: Bounds, most: int, road: Road = PLAIN, *, si
     """
     unclear = unclear_of_users(tx, bounds)
     jobs: list[Row] = []
-    for number in range(bounds.memory.first_look(lane, AFRESH), len(LOOKS)):
+    seen = 0
+    for number in range(min(bounds.memory.first_look(lane, AFRESH), len(LOOKS) - 1), len(LOOKS)):
         how, reach = LOOKS[number]
         found = _users(tx, lane, bounds, road, how=how, reach=reach, most=most + len(unclear))
         users = [user | {"places": most if single else min(places, most)} for user, places in _free(found, unclear)]
         jobs = _jobs(tx, lane, users[:most], most, road) if users else []
+        seen = found[0]["seen"]
         if not found[0]["more"] or _proven(jobs, found[0]["beyond"], most):
             break
     bounds.memory.sufficed(lane, number)
-    return Line(jobs, costly=reach == EVERYBODY)
+    return Line(jobs, costly=seen > MANY)
 
 
 def _proven(jobs: list[Row], beyond: int | None, most: int) -> bool:
@@ -110,7 +114,7 @@ seen AS MATERIALIZED (
   FROM who LEFT JOIN lane l ON l.name = 'user:' || who.tenant_id || '/' || who.user_id
   WHERE coalesce(l.paused_until, 0) <= :now
 )
-SELECT edge.beyond, edge.more, best.* FROM edge LEFT JOIN (
+SELECT edge.beyond, edge.more, (SELECT count(*) FROM who) AS seen, best.* FROM edge LEFT JOIN (
   SELECT * FROM seen WHERE head IS NOT NULL AND (cap IS NULL OR total < cap)
   ORDER BY head + {QUANTUM_MS}.0 * here / weight, head LIMIT :most) best ON 1 = 1"""
 
@@ -152,8 +156,8 @@ edge AS (SELECT NULL AS beyond, CASE WHEN (SELECT count(*) FROM who) < :reach TH
 
 
 def _users(tx: Tx, lane: str, bounds: Bounds, road: Road, *, how: How, reach: int, most: int) -> list[Row]:
-    """The best users, the first first, at least one row; `beyond` is where the line was not looked at any further, and
-    `more` says whether it goes on there."""
+    """The best users, the first first, at least one row; `seen` is how many were looked at, `beyond` where the line was
+    not looked at any further, and `more` says whether it goes on there."""
     step = _STEP_POSTGRES if tx.postgres else _STEP_SQLITE
     who = _FIRST if how is How.FIRST else step + _EDGE
     head = _HEAD if how is How.ALL and road.which else "who.head"

@@ -50,7 +50,7 @@ class Crowd:
     generations: bool = False
 
     def fill(self, tx: Tx) -> None:
-        """Put it into an empty database; many rows are written without a word to the planner, which the caller gives."""
+        """Put it into an empty database; what the planner is to know of it says `settle`."""
         hogs = int(self.waiting * self.hog)
         name = f"'user' || ((n * 7919) % {self.users})" if self.users > 1 else "''"
         whose = f"CASE WHEN n < {hogs} THEN 'hog' ELSE {name} END" if hogs else name
@@ -63,7 +63,13 @@ class Crowd:
     def _add(self, tx: Tx, mark: str, count: int, *, user: str, status: str, step: str, at: str, **more: str) -> None:
         if not count:
             return
-        words = {"numbers": _NUMBERS, "subject": f"'gen_{mark}' || n", "user": user, "at": at, "finished": "NULL"} | more
+        words = {
+            "numbers": _NUMBERS,
+            "subject": f"'gen_{mark}' || n",
+            "user": user,
+            "at": at,
+            "finished": "NULL",
+        } | more
         values = {"count": count, "at": tx.now, "status": status}
         tx.run(_JOBS.format(**words), values | {"lane": LANE, "step": step})
         if self.generations:
