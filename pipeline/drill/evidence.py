@@ -13,6 +13,8 @@ from pipeline.db import Row, Tx
 from pipeline.drill.fate import Blows
 from pipeline.drill.plan import Order, Plan
 from pipeline.drill.rules import Violation
+from pipeline.lifecycle import GenerationStatus
+from pipeline.media import InvalidMedia, probe
 
 ZOMBIES = "zombies.jsonl"
 """Where a process that was stopped in the middle of a turn, on purpose, had written down which."""
@@ -68,6 +70,7 @@ class Evidence:
         zombies: turns in which a process was stopped for longer than its lease, on purpose.
         fences: the fence of every generation's job, by the generation.
         ended_alone: processes that ended although nobody had hit them, in words.
+        unplayable: what is wrong with the videos of completed generations, by generation.
         history: what the history checker found.
     """
 
@@ -84,6 +87,7 @@ class Evidence:
     zombies: Sequence[Zombie] = ()
     fences: Mapping[str, int] = field(default_factory=dict)
     ended_alone: Sequence[str] = ()
+    unplayable: Mapping[str, str] = field(default_factory=dict)
     history: Sequence[Violation] = ()
     sqlite: bool = True
     seconds: float = 0.0
@@ -98,7 +102,7 @@ def read_fences(tx: Tx) -> dict[str, int]:
 def read_rows(tx: Tx) -> tuple[list[Row], list[Row], list[Row]]:
     """Generations, submissions and terminal events, all of them."""
     return (
-        tx.all("SELECT id, prompt, status, error_code, run FROM generation"),
+        tx.all("SELECT id, prompt, status, error_code, run, video_key FROM generation"),
         tx.all("SELECT generation_id, token, outcome, operation_id, billed, cost_micros FROM submission"),
         tx.all("SELECT generation_id, run, type FROM webhook_event WHERE terminal = 1"),
     )
@@ -134,6 +138,19 @@ def _note(logs: Logs, line: str) -> None:
         logs.starved += 1
     elif event in {"turn.crashed", "worker.failed", "request.failed"} and level == "error":
         logs.crashed.append(f"{event}: {told.get('error')}"[:300])
+
+
+def unplayable(files: Path, generations: Iterable[Row]) -> dict[str, str]:
+    """What is wrong with the videos that are kept under `files`, by generation; of each that is completed there must be
+    one."""
+    wrong = {}
+    for row in generations:
+        if row["status"] == GenerationStatus.COMPLETED:
+            try:
+                probe(files / row["video_key"])
+            except (OSError, InvalidMedia) as error:
+                wrong[row["id"]] = str(error)
+    return wrong
 
 
 def read_zombies(folder: Path) -> list[Zombie]:

@@ -60,7 +60,7 @@ class Plan:
     stop_share: float = 0.3
     stops: tuple[float, float] = (1.1, 2.2)
     pause: tuple[float, float] = (0.4, 1.6)
-    lease: float = 1.5
+    lease: float = 2.0
     submit_timeout: float = 4.0
     speed: float = 30.0
     patience: float = 300.0

@@ -15,7 +15,7 @@ from pathlib import Path
 from pipeline.db import Database, Tx
 from pipeline.drill.crew import DrillError, Member, all_up
 from pipeline.drill.environment import environment
-from pipeline.drill.evidence import Evidence, read_charge, read_fences, read_logs, read_rows, read_zombies
+from pipeline.drill.evidence import Evidence, read_charge, read_fences, read_logs, read_rows, read_zombies, unplayable
 from pipeline.drill.fate import Blows, Fate
 from pipeline.drill.history import Caps, check
 from pipeline.drill.load import offer
@@ -25,6 +25,7 @@ from pipeline.drill.table import Result
 from pipeline.drill.verdict import verdict
 
 PROGRAM = (sys.executable, "-m", "pipeline")
+FILES = Path("data", "files")
 LOOK_SECONDS = 0.25
 START_SECONDS = 60.0
 TELL_SECONDS = 30.0
@@ -193,6 +194,7 @@ async def _collect(
         blows=done,
         zombies=read_zombies(stage.folder),
         fences=await db.read(read_fences),
+        unplayable=await asyncio.to_thread(unplayable, stage.folder / FILES, generations),
         ended_alone=[f"{member.name}: code {code}" for member in crew for code in member.ended_alone],
         history=await check(db, Caps(lanes={"provider:mock": plan.in_flight})),
         sqlite=not db.postgres,

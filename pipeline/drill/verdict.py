@@ -20,6 +20,7 @@ NAMES = {
     "cap_exceeded": "more was at work at the provider at once than MAX_IN_FLIGHT",
     "money_differs": "our ledger says something else than the provider's account",
     "failed_needlessly": "a generation failed although nothing of it was unknown",
+    "no_video": "a generation is completed, and its file is no playable video",
     "zombie_wrote": "a process that was stopped in a turn for longer than its lease recorded that turn",
     "turn_crashed": "a process met an error that was not foreseen",
     "database_locked": "writers of one SQLite file got in each other's way",
@@ -135,6 +136,11 @@ def _failures(evidence: Evidence) -> Found:
             yield Violation("failed_needlessly", row["id"], f"it failed with {row['error_code']}")
 
 
+def _videos(evidence: Evidence) -> Found:
+    for name, words in evidence.unplayable.items():
+        yield Violation("no_video", name, words)
+
+
 def _processes(evidence: Evidence) -> Found:
     for zombie in evidence.zombies:
         fence = evidence.fences.get(zombie.generation, 0)
@@ -158,4 +164,4 @@ def _ms(seconds: float) -> int:
     return int(seconds * 1000)
 
 
-_RULES: tuple[Callable[[Evidence], Found], ...] = (_paid, _lost, _told, _caps, _money, _failures, _processes)
+_RULES: tuple[Callable[[Evidence], Found], ...] = (_paid, _lost, _told, _caps, _money, _failures, _videos, _processes)

@@ -54,7 +54,7 @@ def long_form(generations: int, seed: int) -> list[Case]:
 
 _QUIET = Plan(generations=24, blows=0, in_flight=8, patience=60)
 _HASTY = replace(_QUIET, submit_timeout=1.0)
-_TOO_LONG = "stop:9"
+_TOO_LONG = "stop:10"
 """Longer than SUBMIT_TIMEOUT, one and a half leases and the quiet period of the mock together."""
 _PAID = frozenset({"charged_twice"})
 _AND_SO = frozenset(
@@ -77,7 +77,7 @@ def saboteurs() -> list[Case]:
         _sabotage("fence_off", "sqlite", _QUIET, {"fence_back", "illegal_move"}, place="ran.store=stop:4"),
         _sabotage("fence_off", "postgresql", _QUIET, {"fence_back", "illegal_move"}, place="ran.store=stop:4"),
         _sabotage(
-            "lease_off_at_record", "sqlite", replace(_QUIET, workers=1), {"zombie_wrote"}, place="ran.store=stop:2.5"
+            "lease_off_at_record", "sqlite", replace(_QUIET, workers=1), {"zombie_wrote"}, place="ran.store=stop:3"
         ),
         _sabotage(
             "lease_off_before_paying",
@@ -122,7 +122,7 @@ ALONGSIDE = {
 def innocents() -> list[Case]:
     """The same blows with every protection in place: nothing may be found."""
     return [
-        _hit("stopped at record", "sqlite", _QUIET, "ran.store=stop:3*2"),
+        _hit("stopped at record", "sqlite", _QUIET, "ran.store=stop:4"),
         _hit("stopped before the check, lookup", "sqlite", replace(_HASTY, recovery="lookup"), f"checking={_TOO_LONG}"),
         _hit("killed when paid, none", "sqlite", replace(_QUIET, recovery="none"), "paid=die*2"),
         _hit("killed when paid, key", "postgresql", _QUIET, "paid=die*2"),

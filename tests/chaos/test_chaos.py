@@ -17,12 +17,12 @@ DRILLS = [
         Plan(generations=30, seed=20261124, blows=4, in_flight=6, pause=(0.3, 0.8), patience=90),
     ),
     Case(
-        "postgresql, lookup, faults",
+        "postgresql, none, faults",
         "postgresql",
         Plan(
             generations=30,
             seed=20261125,
-            recovery="lookup",
+            recovery="none",
             faults=FAULTS,
             blows=4,
             workers=4,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.drill.environment import environment
-from pipeline.drill.evidence import Charge, Evidence, Logs, Zombie, read_logs, read_zombies
+from pipeline.drill.evidence import Charge, Evidence, Logs, Zombie, read_logs, read_zombies, unplayable
 from pipeline.drill.fate import Blows
 from pipeline.drill.plan import FAULTS, Order, Plan, blows, orders
 from pipeline.drill.rules import Violation
@@ -74,6 +74,7 @@ BROKEN: dict[str, Any] = {
     "failed_needlessly": replace(
         GOOD, generations=[generation("a"), generation("b", status="failed", error_code="submit_unknown")]
     ),
+    "no_video": replace(GOOD, unplayable={"a": "it has no bytes"}),
     "zombie_wrote": replace(GOOD, zombies=[Zombie("a", 4)], fences={"a": 4}),
     "turn_crashed": replace(GOOD, logs=Logs(crashed=["turn.crashed: KeyError"])),
     "database_locked": replace(GOOD, logs=Logs(locked=["database is locked"])),
@@ -126,7 +127,7 @@ def test_processes_are_told_nothing_of_the_settings_in_force():
         PLAN, base, database="sqlite:///x", folder=Path("/f"), port=1, mock="m", hook="h", secret="whsec_x"
     )
     assert not {"FAL_API_KEY", "R2_BUCKET", "database_url"} & set(told)
-    assert (told["PATH"], told["LEASE"], told["PROVIDER"]) == ("/bin", "1.5", "mock")
+    assert (told["PATH"], told["LEASE"], told["PROVIDER"]) == ("/bin", "2.0", "mock")
 
 
 def test_logs_are_read_as_far_as_they_are_whole(tmp_path):
@@ -143,6 +144,16 @@ def test_logs_are_read_as_far_as_they_are_whole(tmp_path):
     logs = read_logs([log])
     assert (logs.lost[4], logs.starved, logs.crashed, len(logs.locked)) == (2, 1, ["turn.crashed: KeyError"], 1)
     assert read_zombies(tmp_path) == []
+
+
+def test_videos_are_looked_at(tmp_path):
+    (tmp_path / "html.mp4").write_text("<html>")
+    rows = [
+        {"id": "a", "status": "completed", "video_key": "html.mp4"},
+        {"id": "b", "status": "completed", "video_key": "gone.mp4"},
+        {"id": "c", "status": "failed", "video_key": None},
+    ]
+    assert set(unplayable(tmp_path, rows)) == {"a", "b"}
 
 
 def test_the_table_says_what_happened():
