@@ -62,8 +62,9 @@ def delivery(tx: Tx, tenant: str | None, delivery_id: str) -> Row | None:
 
 def delivery_page(tx: Tx, narrowed: DeliveryFilter, *, limit: int, after: str | None = None) -> list[Row]:
     """Up to `limit` deliveries behind the id `after`, newest first."""
+    few = narrowed.generation_id is not None and not tx.postgres
     given = {
-        "d.tenant_id = :tenant": ("tenant", narrowed.tenant),
+        f"{_PLAIN * few}d.tenant_id = :tenant": ("tenant", narrowed.tenant),
         "d.endpoint_id = :endpoint": ("endpoint", narrowed.endpoint),
         "d.state = :state": ("state", narrowed.state),
         "e.type = :type": ("type", narrowed.event_type),
@@ -74,7 +75,12 @@ def delivery_page(tx: Tx, narrowed: DeliveryFilter, *, limit: int, after: str | 
     found = {condition: pair for condition, pair in given.items() if pair[1] is not None}
     where = " WHERE " + " AND ".join(found) if found else ""
     values: dict[str, object] = dict(found.values())
-    return tx.all(f"{_DELIVERY}{where} ORDER BY d.id DESC LIMIT :limit", values | {"limit": limit})
+    return tx.all(f"{_DELIVERY}{where} ORDER BY {_PLAIN * few}d.id DESC LIMIT :limit", values | {"limit": limit})
+
+
+_PLAIN = "+"
+"""SQLite would go through all deliveries of the tenant, whose index is in order, for the few of one generation, were it
+not told to leave that index alone (five seconds at a million)."""
 
 
 def deliveries(tx: Tx, generation_id: str) -> list[Row]:

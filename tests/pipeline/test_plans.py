@@ -31,6 +31,8 @@ MANY = 1_000_000
 N = f"{7:012}"
 GEN, DLV, SUB = f"gen_{N}", f"dlv_{N}", f"sub_{N}"
 
+NOW = 1_800_000_000_000
+
 Ask = Callable[[Tx], object]
 
 
@@ -148,20 +150,30 @@ def heard(db: Database, ask: Ask) -> tuple[list[tuple[str, Any]], list[str], flo
     with db.engine.connect() as connection:
         if not db.postgres:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
-        tx = Tx(connection, int(perf_counter() * 1000) + 1_700_000_000_000, postgres=db.postgres)
-        ask(tx)
-        connection.rollback()
-        if not db.postgres:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        tx = Tx(connection, NOW, postgres=db.postgres)
         event.listen(connection, "before_cursor_execute", hear)
-        started = perf_counter()
-        ask(tx)
-        took = (perf_counter() - started) * 1000
+        took = timed(ask, tx)
         event.remove(connection, "before_cursor_execute", hear)
         explain = postgres_plan if db.postgres else sqlite_plan
         plans = [line for statement, parameters in said for line in explain(connection, statement, parameters)]
         connection.rollback()
     return said, plans, took
+
+
+def timed(ask: Ask, tx: Tx) -> float:
+    started = perf_counter()
+    ask(tx)
+    return (perf_counter() - started) * 1000
+
+
+def again(db: Database, ask: Ask) -> float:
+    """Milliseconds once more, undone."""
+    with db.engine.connect() as connection:
+        if not db.postgres:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        took = timed(ask, Tx(connection, NOW, postgres=db.postgres))
+        connection.rollback()
+    return took
 
 
 def sqlite_plan(connection: Connection, statement: str, parameters: Any) -> list[str]:
@@ -244,6 +256,7 @@ def test_nothing_reads_a_whole_table(full: Database, name: str) -> None:
     assert plans
     assert [plan for plan in plans if whole(plan) and plan not in IN_ORDER.get(name, ())] == []
     if SCALE:
+        took = min(took, *(again(full, ASKED[name]) for _ in range(4)))
         print(f"{'PostgreSQL' if full.postgres else 'SQLite':<10}  {name:<28} {took:8.2f} ms")
         assert took < SLOW_MS.get(name, 25.0)
 
@@ -252,6 +265,12 @@ def test_what_reads_a_whole_table_would_be_seen(full: Database) -> None:
     for bad in ("SELECT count(*) FROM job WHERE attempts = 7", "SELECT 1 FROM webhook_event e WHERE e.sequence = 7"):
         _, plans, _ = heard(full, lambda tx, bad=bad: tx.all(bad))
         assert [plan for plan in plans if whole(plan)], plans
+
+
+def test_few_deliveries_are_not_looked_for_among_all_of_a_tenant(full: Database) -> None:
+    _, plans, _ = heard(full, ASKED["deliveries of a generation"])
+    assert not [plan for plan in plans if "webhook_delivery_list" in plan]
+    assert [plan for plan in plans if "webhook_delivery_once" in plan]
 
 
 # --- old versions of rows --------------------------------------------------------------------------------------------
