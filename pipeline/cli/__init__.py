@@ -4,6 +4,7 @@
 
     ask       submit, watch, show, list, cancel, delete    done by submit, watch, follow; client asks, words tell
     operate   stats, dead, redrive, delivery, ...          done by stats, listing, delivery, tables, redriving, acts
+    explain   explain                                      done by explaining
     pauses    pause, resume, users                         done by pausing
     run       serve, api, worker, work, migrate, import-sqlite    done by service, schema and importing
     endpoints endpoints and its commands                   done by places
@@ -21,7 +22,7 @@ from __future__ import annotations
 import click
 
 from pipeline import __version__
-from pipeline.cli import ask, drill, endpoints, held, keys, listen, local, operate, pauses, run, tools
+from pipeline.cli import ask, drill, endpoints, explain, held, keys, listen, local, operate, pauses, run, tools
 from pipeline.cli.base import Commands
 
 __all__ = ["main"]
@@ -45,7 +46,8 @@ def main() -> None:
 
 main.add_section("Make videos", ask.COMMANDS)
 main.add_section(
-    "Look after a service", (*operate.COMMANDS, *pauses.COMMANDS, *endpoints.COMMANDS, listen.resend, *held.COMMANDS)
+    "Look after a service",
+    (*explain.COMMANDS, *operate.COMMANDS, *pauses.COMMANDS, *endpoints.COMMANDS, listen.resend, *held.COMMANDS),
 )
 main.add_section("Run it on this machine", (*run.COMMANDS, *keys.COMMANDS, *local.COMMANDS))
 main.add_section("Develop", (*tools.COMMANDS, drill.drill, listen.listen, local.completion))

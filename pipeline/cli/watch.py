@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from rich.text import Text
 
 from pipeline.cli.base import CommandError
 from pipeline.cli.client import PATH, Client
+from pipeline.cli.explaining import tell_why
 from pipeline.cli.follow import TERMINAL, follow
 from pipeline.cli.words import DELIVERY, parse_time, span_text, stage_text, stage_times
 
@@ -150,8 +152,18 @@ def time_left(generation: Mapping[str, Any], typical: float | None, now: float) 
 async def wait_for(client: Client, taken: dict[str, Any], shown: Display, *, every: float = 0.5) -> dict[str, Any]:
     """Follow it until it has ended; the service may restart meanwhile. Raises CommandError.
 
-    Each finished stage is told with the time it took, from the timeline: some are too short to be seen.
+    Each finished stage is told with the time it took, from the timeline: some are too short to be seen. Why it is not
+    started is told after a while.
     """
+    why = asyncio.create_task(tell_why(client, taken["id"], shown.note))
+    try:
+        return await _until_ended(client, taken, shown, every)
+    finally:
+        why.cancel()
+        await asyncio.gather(why, return_exceptions=True)
+
+
+async def _until_ended(client: Client, taken: dict[str, Any], shown: Display, every: float) -> dict[str, Any]:
     told: set[str] = set()
     typical = await typical_seconds(client, taken)
     shown.show(taken, time_left(taken, typical, time.time()))

@@ -35,6 +35,13 @@ def unclear(tx: Tx, tenant: str | None, *, limit: int, after: Place | None = Non
     return sorted(found, key=lambda row: (row["intended_at"], row["generation_id"]))[:limit]
 
 
+def unclear_of(tx: Tx, generation_id: str) -> Row | None:
+    """The same of one generation; None while the outcome of each of its calls is known."""
+    which = "s.generation_id = :id AND s.outcome = 'unknown'"
+    sql = _ROWS.format(which=which, where="")
+    return tx.one(sql, {"id": generation_id, "kind": JobKind.GENERATION, "limit": 1})
+
+
 _ROWS = (
     f"SELECT {_COLUMNS} FROM submission s LEFT JOIN generation g ON g.id = s.generation_id"
     " LEFT JOIN job j ON j.kind = :kind AND j.subject_id = s.generation_id AND j.finished_at IS NULL"

@@ -109,6 +109,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/generations/{id}/explain": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Why it waits or what it does just now, and what to do
+         * @description A cap, fairness, a pause, money, a rate, no worker, a poll that is due, a held call, a webhook under way: in words, and as fields, with its place in line and its expected start while it waits.
+         */
+        get: operations["explainGeneration"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/generations/{id}/content": {
         parameters: {
             query?: never;
@@ -1405,6 +1425,66 @@ export interface components {
             basis: "history" | "catalogue";
         };
         /**
+         * Explanation
+         * @description Why it waits or what it does just now, and what to do.
+         */
+        Explanation: {
+            /** @constant */
+            object: "explanation";
+            id: string;
+            /** @description the app's own id, or ours if it gave none */
+            generationId: string;
+            /**
+             * Format: date-time
+             * @example 2026-11-24T05:58:38.674Z
+             */
+            at: string;
+            /** @enum {string} */
+            status: "queued" | "processing" | "completed" | "failed" | "cancelled";
+            stage: string | null;
+            /**
+             * @description why, for programs; new ones may come
+             * @example behind
+             * @example lane_full
+             * @example user_full
+             * @example spend
+             * @example user_paused
+             * @example no_worker
+             * @example generating
+             * @example failed
+             */
+            state: string;
+            /** @description the same for people, in a few sentences */
+            summary: string;
+            whatToDo: string;
+            provider: string;
+            userId: string | null;
+            /** @description while it waits: its place among all that may start, 1 is next */
+            position: number | null;
+            /** @description false: it is at least that, and was not counted further */
+            positionExact: boolean | null;
+            /** @description when what keeps it ends by itself, where that is known */
+            retryAt: string | null;
+            /** @description by the pace of its road; null where nobody can tell */
+            expectedStart: string | null;
+            waiting: components["schemas"]["ShownWaiting"] | null;
+            /** @description once it was started: when it is looked at next */
+            nextTurnAt: string | null;
+            /** @description failures of this stage */
+            attempts: number | null;
+            held: components["schemas"]["ShownHeld"] | null;
+            /** @description once it has failed: what a redrive would do */
+            redrive: components["schemas"]["RedrivePlan"] | null;
+            /** @description for the operator: `host:pid` of whoever has its turn just now */
+            worker: string | null;
+            /** @description for the operator: seen in the last 90 seconds */
+            workersAlive: number | null;
+            /** @description for the operator */
+            workerLastSeenAt: string | null;
+            lastTrouble: components["schemas"]["Trouble"] | null;
+            deliveries: components["schemas"]["ShownDelivery"][];
+        };
+        /**
          * Failure
          * @description Why a generation failed.
          */
@@ -2256,12 +2336,37 @@ export interface components {
             secret?: string | null;
         };
         /**
+         * ShownDelivery
+         * @description A webhook of it.
+         */
+        ShownDelivery: {
+            id: string;
+            type: string;
+            endpoint: string | null;
+            state: string;
+            nextAttemptAt: string | null;
+            lastError: string | null;
+        };
+        /**
          * ShownFallback
          * @description Another provider that would be asked.
          */
         ShownFallback: {
             provider: string;
             model: string | null;
+        };
+        /**
+         * ShownHeld
+         * @description A paid call of which nobody knows what became, as `GET /api/held` explains it.
+         */
+        ShownHeld: {
+            waitsForPerson: boolean;
+            happened: string;
+            tried: string;
+            canStillCome: string;
+            until: string | null;
+            then: string;
+            whatToDo: string;
         };
         /**
          * ShownHold
@@ -2325,6 +2430,29 @@ export interface components {
             createdAt: string;
             /** @description until when it signs; null for a current one */
             expiresAt: string | null;
+        };
+        /**
+         * ShownWaiting
+         * @description What its turn hangs on. Figures of the service as a whole are for the operator alone.
+         */
+        ShownWaiting: {
+            /** @description the road in which it waits: `provider:NAME` */
+            lane: string;
+            /** @description a pause's reason, or which money is used up */
+            detail: string | null;
+            /** @description for the operator: generations in flight there */
+            laneInFlight: number | null;
+            /** @description for the operator: how many may be */
+            lanePlaces: number | null;
+            /** @description for the operator; null where nothing bounds them */
+            requestsPerMinute: number | null;
+            /** @description of its user, at all providers together */
+            userInFlight: number;
+            /** @description null where nothing bounds them */
+            userMaxInFlight: number | null;
+            /** @description of the same user, how many wait before it */
+            userAhead: number;
+            userWeight: number;
         };
         /**
          * SpendCap
@@ -2454,6 +2582,19 @@ export interface components {
         TokenCreate: {
             /** @default 600 */
             expiresIn?: number;
+        };
+        /**
+         * Trouble
+         * @description The last line of its timeline, in this run, that tells why something did not go.
+         */
+        Trouble: {
+            /**
+             * Format: date-time
+             * @example 2026-11-24T05:58:38.674Z
+             */
+            at: string;
+            event: string;
+            message: string;
         };
         /**
          * Usage
@@ -3105,6 +3246,7 @@ export type EstimatedCandidate = components['schemas']['EstimatedCandidate'];
 export type Eta = components['schemas']['Eta'];
 export type EventType = components['schemas']['EventType'];
 export type ExpectedSeconds = components['schemas']['ExpectedSeconds'];
+export type Explanation = components['schemas']['Explanation'];
 export type Failure = components['schemas']['Failure'];
 export type FallbackInput = components['schemas']['FallbackInput'];
 export type Generation = components['schemas']['Generation'];
@@ -3154,12 +3296,15 @@ export type Result = components['schemas']['Result'];
 export type Resume = components['schemas']['Resume'];
 export type RetiredModel = components['schemas']['RetiredModel'];
 export type SecretRotate = components['schemas']['SecretRotate'];
+export type ShownDelivery = components['schemas']['ShownDelivery'];
 export type ShownFallback = components['schemas']['ShownFallback'];
+export type ShownHeld = components['schemas']['ShownHeld'];
 export type ShownHold = components['schemas']['ShownHold'];
 export type ShownImage = components['schemas']['ShownImage'];
 export type ShownParameters = components['schemas']['ShownParameters'];
 export type ShownPause = components['schemas']['ShownPause'];
 export type ShownSecret = components['schemas']['ShownSecret'];
+export type ShownWaiting = components['schemas']['ShownWaiting'];
 export type SpendCap = components['schemas']['SpendCap'];
 export type Submission = components['schemas']['Submission'];
 export type SubmissionError = components['schemas']['SubmissionError'];
@@ -3169,6 +3314,7 @@ export type TimelineDelivery = components['schemas']['TimelineDelivery'];
 export type TimelineLine = components['schemas']['TimelineLine'];
 export type Times = components['schemas']['Times'];
 export type TokenCreate = components['schemas']['TokenCreate'];
+export type Trouble = components['schemas']['Trouble'];
 export type Usage = components['schemas']['Usage'];
 export type UsageRow = components['schemas']['UsageRow'];
 export type UsageSum = components['schemas']['UsageSum'];
@@ -3712,6 +3858,40 @@ export interface operations {
             429: components["responses"]["limited-rate_limited"];
             500: components["responses"]["limited-internal_error"];
             503: components["responses"]["limited-database_unavailable-overloaded-too_many_watchers"];
+        };
+    };
+    explainGeneration: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description our id (`gen_...`) or the app's own `generationId` */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The explanation. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Explanation"];
+                };
+            };
+            400: components["responses"]["limited-invalid_parameter"];
+            401: components["responses"]["limited-unauthorized"];
+            403: components["responses"]["limited-host_not_allowed-origin_not_allowed-forbidden"];
+            404: components["responses"]["limited-not_found"];
+            410: components["responses"]["limited-gone"];
+            429: components["responses"]["limited-rate_limited"];
+            500: components["responses"]["limited-internal_error"];
+            503: components["responses"]["limited-database_unavailable-overloaded"];
         };
     };
     getGenerationContent: {

@@ -22,6 +22,7 @@ from pipeline.api.openapi.parts import Header, Link, Operation, Parameter, Reply
 from pipeline.credentials import Scope
 from pipeline.lifecycle import GenerationStatus
 from pipeline.schemas.batch import GenerationOrBatch
+from pipeline.schemas.explain import Explanation
 from pipeline.schemas.operations import Redrive
 from pipeline.schemas.requests import GenerationRequest, TokenCreate
 from pipeline.schemas.responses import Generation, GenerationList, ReadToken, RedrivenGeneration, Timeline
@@ -312,4 +313,20 @@ CONTENT = Operation(
     problems=(*MISSING, "not_ready", "video_gone", "range_not_satisfiable", "storage_unavailable"),
 )
 
-OPERATIONS = (CREATE, LIST, GET, CANCEL, REDRIVE, DELETE, EVENTS, CONTENT, TOKEN)
+EXPLAIN = Operation(
+    "explainGeneration",
+    "GET",
+    "/api/generations/{id}/explain",
+    TAG,
+    "Why it waits or what it does just now, and what to do",
+    {200: Reply("The explanation.", json_of(Explanation), links=ABOUT_IT)},
+    scope=Scope.READ,
+    description=(
+        "A cap, fairness, a pause, money, a rate, no worker, a poll that is due, a held call, a webhook under way: in"
+        " words, and as fields, with its place in line and its expected start while it waits."
+    ),
+    parameters=(GENERATION_ID,),
+    problems=MISSING,
+)
+
+OPERATIONS = (CREATE, LIST, GET, CANCEL, REDRIVE, DELETE, EVENTS, EXPLAIN, CONTENT, TOKEN)

@@ -33,6 +33,7 @@ ROUTES = {
     "POST /api/generations/{id}/redrive": OWN,
     "GET /api/generations/{id}/content": OWN,
     "GET /api/generations/{id}/events": OWN,
+    "GET /api/generations/{id}/explain": OWN,
     "POST /api/generations/{id}/tokens": OWN,
     "POST /api/generations/estimate": OWN,
     "GET /api/generations/{id}/submissions": OWN,
