@@ -31,7 +31,8 @@ MANY = 1_000_000
 N = f"{7:012}"
 GEN, DLV, SUB = f"gen_{N}", f"dlv_{N}", f"sub_{N}"
 
-NOW = 1_800_000_000_000
+NOW = 1_790_000_000_000
+"""Before every lease ends that is still held."""
 
 Ask = Callable[[Tx], object]
 
