@@ -8,7 +8,7 @@ LONG = {
     "test_matrix.py",
     "test_schemathesis.py",
     "test_thousand.py",
-    "test_kills.py",
+    "test_chaos.py",
     "test_docs_providers.py",
     "test_docs_more.py",
     "test_crashes.py",
