@@ -1,13 +1,13 @@
 # `make help` lists what can be done. Only git, make and Python 3.11 or newer are needed.
 .DEFAULT_GOAL := help
-.PHONY: help demo test matrix crashes chaos receivers bench cost scale check format lock clean
+.PHONY: help demo test matrix crashes faults chaos receivers bench bench-in-flight cost scale check format lock clean
 
 PROMPT ?= a red fox in the snow
 RUN := .venv/bin/python -m
 export PROMPT
 
 help:  ## Show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 demo: .venv/.runtime  ## Generate one video on this machine and show its verified webhook (PROMPT="...")
 	@$(RUN) pipeline demo "$$PROMPT"
@@ -24,11 +24,17 @@ crashes: .venv/.dev  ## Kill a worker at every boundary of every turn, on both d
 chaos: .venv/.dev  ## Kill and stop processes under load on both databases, and catch every saboteur (docs/reliability.md)
 	@$(RUN) tests.chaos $(CHAOS)
 
+faults: .venv/.dev  ## Restart, cut, starve, lock and fill both databases under load, and show how soon all is well again
+	@$(RUN) tests.faults
+
 receivers: .venv/.dev  ## Show what becomes of a webhook at every kind of bad receiver
 	@$(RUN) tests.webhooks.receivers
 
 bench: .venv/.dev  ## Measure how fast signed webhooks go out, beside plain httpx
 	@$(RUN) benchmarks.webhooks
+
+bench-in-flight: .venv/.dev  ## Measure one worker with 1,000, 5,000 and 20,000 generations in flight (10 minutes, docs/scaling.md)
+	@$(RUN) benchmarks.in_flight
 
 cost: .venv/.dev  ## Measure what a generation costs the database: commits, log, rows (docs/scaling.md)
 	@$(RUN) tests.database_cost

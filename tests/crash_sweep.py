@@ -86,7 +86,12 @@ def answer_lost(mode: str, boundary: str) -> End:
     return UNKNOWN | {"charges": end["charges"]} if mode == "none" else end
 
 
-CANCELLED = COMPLETED | {"status": "cancelled", "videos": 0, "submissions": ["failed"]}
+CANCELLED = COMPLETED | {
+    "status": "cancelled",
+    "videos": 0,
+    "submissions": ["failed"],
+    "jobs": {"delivery done": 1, "generation cancelled": 1},
+}
 
 
 def again(end: End, before: Sequence[str] = (), failed: str = "delivery done") -> End:
@@ -146,7 +151,8 @@ def first_poll(label: str) -> bool:
 
 
 def around_the_lost_call(label: str) -> bool:
-    return " resolve " in label or label in {*UNSENT, *SENT}
+    """Only the first looks for what became of it, for the same reason."""
+    return (" resolve " in label and label.endswith("#1")) or label in {*UNSENT, *SENT}
 
 
 STORIES = {

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from pipeline.db.bell import CHANNEL, Bell
-from pipeline.db.engine import READERS, begin_postgres, listening_arguments, make_engine
+from pipeline.db.engine import READERS, begin_postgres, begin_sqlite, listening_arguments, make_engine
 from pipeline.db.errors import DatabaseBusy, translate, unavailable
 from pipeline.db.hosttime import HostTime, this_boot
 from pipeline.db.tx import Tx
@@ -64,7 +64,7 @@ class Database:
         """A transaction that holds what it takes; on SQLite that is the one lock of the file."""
         if self.postgres:
             return Tx(connection, begin_postgres(connection) + self._ahead_ms(), postgres=True)
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        begin_sqlite(connection)
         return Tx(connection, self._time.write(connection) + self._ahead_ms(), postgres=False)
 
     def _ahead_ms(self) -> int:

@@ -16,6 +16,8 @@ from pipeline.db.errors import DatabaseError
 from pipeline.db.urls import parse_url
 
 BUSY_MS = 10_000
+LOOK_AGAIN = 0.002
+"""Seconds."""
 MIN_SQLITE = (3, 35, 0)
 """UPDATE ... RETURNING came with 3.35 (https://sqlite.org/lang_returning.html)."""
 
@@ -156,3 +158,27 @@ def begin_postgres(connection: Connection) -> int:
     """Open a transaction as it should be; returns the server's clock in milliseconds."""
     row = connection.exec_driver_sql(BEGIN_POSTGRES).one()
     return int(float(row[3]) * 1000)
+
+
+def begin_sqlite(connection: Connection) -> None:
+    """Take the one lock of the file, for up to BUSY_MS. Raises DBAPIError.
+
+    SQLite's own waiting looks only ten times a second in the end, and so misses the moments in which others let go:
+    under a storm of short locks it waited 11 s where the longest lock was 2 s.
+    """
+    driver: Any = connection.connection.dbapi_connection
+    deadline = monotonic() + BUSY_MS / 1000
+    driver.execute("PRAGMA busy_timeout = 0")
+    try:
+        while monotonic() < deadline:
+            try:
+                driver.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    break
+                sleep(LOOK_AGAIN)
+            else:
+                return
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    finally:
+        driver.execute(f"PRAGMA busy_timeout = {BUSY_MS}")

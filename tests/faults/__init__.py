@@ -1,0 +1,1 @@
+"""Database faults under a steady load, on real processes. Run it: `make faults`."""
