@@ -30,7 +30,7 @@ PACKAGES = ROOT / "tests" / "webhooks" / "js" / "node_modules"
 needs_node = pytest.mark.skipif(
     NODE is None or not PACKAGES.is_dir(), reason="needs Node.js and its packages: npm ci --prefix tests/webhooks/js"
 )
-ORDERED = {"webhooks.md": "order-18"}
+ORDERED = {"webhooks.md": "order-18", "operations.md": "order-17"}
 """What a document speaks of that another ordered."""
 REHEARSED = "Backup and restore"
 """Run by tests/test_restore.py."""
