@@ -119,7 +119,7 @@ class Calls:
         ends = [event["created_at"] for event in events if event["terminal"] and event["run"] == row["run"]]
         ends.append(FOREVER if row["closed_at"] is None else row["closed_at"])
         unclear = row["intended_at"] + int(self._caps.unclear_seconds * 1000)
-        if row["outcome"] in {"unknown", "abandoned"} or (row["answered_at"] or 0) > unclear:
+        if row["outcome"] in {"unknown", "abandoned", "rejected"} or (row["answered_at"] or 0) > unclear:
             ends.append(unclear)
         return int(min(ends))
 

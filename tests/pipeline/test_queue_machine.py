@@ -394,8 +394,20 @@ def test_on_postgres(postgres_server: PostgresServer) -> None:
         play(machine, 8)
 
 
-def test_the_machine_finds_a_missing_fence(sqlite_places: SqlitePlaces, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A control: with the guard taken away it must fail, else its silence would say nothing."""
-    monkeypatch.setattr(decisions, "_HELD", " WHERE id = :id AND status = 'processing'")
+HELD = " WHERE id = :id AND fence = :fence AND locked_by = :worker AND locked_until > :now AND status = 'processing'"
+SABOTEURS = {
+    "no fence and no holder": HELD.replace(" AND fence = :fence AND locked_by = :worker AND locked_until > :now", ""),
+    "no fence": HELD.replace(" AND fence = :fence", ""),
+    "no lease": HELD.replace(" AND locked_until > :now", ""),
+}
+
+
+@pytest.mark.parametrize("name", SABOTEURS)
+def test_the_machine_finds_a_missing_guard(
+    name: str, sqlite_places: SqlitePlaces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A control: with one guard taken away it must fail, else its silence would say nothing."""
+    assert decisions._HELD == HELD
+    monkeypatch.setattr(decisions, "_HELD", SABOTEURS[name])
     with sqlite_places.new() as place, machine_on(place) as machine, pytest.raises((AssertionError, ExceptionGroup)):
         play(machine, 400, Phase.generate)
