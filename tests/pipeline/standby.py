@@ -36,10 +36,21 @@ class Pair:
         self.standby.admin("SELECT pg_promote(true, 20)")
 
     def switch_over(self) -> None:
-        """The primary is closed for writing without ending any connection, and the standby takes its place."""
+        """The primary is closed for writing without ending any connection, and the standby takes its place once what
+        was being written is there, too: a COMMIT that comes later would wait for it for ever."""
         self.primary.admin("ALTER SYSTEM SET default_transaction_read_only = on")
         self.primary.admin("SELECT pg_reload_conf()")
+        deadline = time.monotonic() + 20
+        with psycopg.connect(self.primary.url("postgres"), autocommit=True) as connection:
+            while connection.execute(_WRITING).fetchone() != (0,):
+                assert time.monotonic() < deadline, "transactions stay open"
+                time.sleep(0.02)
         self.standby.admin("SELECT pg_promote(true, 20)")
+
+
+_WRITING = """
+SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
+  AND (backend_xid IS NOT NULL OR wait_event = 'SyncRep' OR xact_start < clock_timestamp() - interval '10 s')"""
 
 
 @contextmanager
