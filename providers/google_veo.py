@@ -108,7 +108,7 @@ class GoogleVeo:
             clients,
             project=project,
             location=location,
-            account=ServiceAccount(clients.calls, Path(credentials)),
+            account=ServiceAccount(clients.calls, Path(credentials), clock=clients.clock),
             bucket=_bucket(options.get("bucket")),
             url=address(NAME, options, "url", default_url(location)),
             storage_url=address(NAME, options, "storage_url", STORAGE_URL),

@@ -13,15 +13,16 @@ from pipeline.lifecycle import Step
 from pipeline.queue import Claim
 from pipeline.telemetry import emit
 from pipeline.turn import Turn
+from pipeline.wake import Doorbell
 from pipeline.worker.presence import Presence
 from pipeline.worker.runner import Runner
 
 HAND_BACK_SECONDS = 0.5
 
 
-async def drain(db: Database, runner: Runner, presence: Presence, patience: float) -> None:
+async def drain(db: Database, doorbell: Doorbell, runner: Runner, presence: Presence, patience: float) -> None:
     """Stores stop at once, since they repeat free of charge; polls and deliveries get a moment; a paid call gets
-    `patience` seconds.
+    `patience` seconds. The others are told, since they know nothing of what is handed back.
     """
     runner.stopping = True
     turns = [turn for turn in runner.running.values() if turn.task is not None]
@@ -35,6 +36,7 @@ async def drain(db: Database, runner: Runner, presence: Presence, patience: floa
         runner.interrupt(turn)
     await _await_turns(unpaid, HAND_BACK_SECONDS)
     await _hand_back(db, [turn.claim for turn in unpaid])
+    doorbell.ring()
     paying = [turn for turn in turns if turn not in unpaid]
     await _await_turns(paying, patience)
     for turn in paying:
@@ -42,6 +44,8 @@ async def drain(db: Database, runner: Runner, presence: Presence, patience: floa
             turn.task.cancel()
     await _await_turns(paying, HAND_BACK_SECONDS * 4)
     await _try_write(db, presence.sign_out)
+    if paying:
+        doorbell.ring()
     emit("service.stopped", handed_back=len(unpaid))
 
 

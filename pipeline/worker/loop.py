@@ -84,7 +84,7 @@ class Worker:
         try:
             return await work
         finally:
-            await drain(self._db, self._runner, self._presence, self._limits.drain_timeout)
+            await drain(self._db, self._doorbell, self._runner, self._presence, self._limits.drain_timeout)
             for task in helpers:
                 task.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)

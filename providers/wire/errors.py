@@ -34,19 +34,26 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
 
     Args:
         headers: any case of the name is found.
-        now: Unix seconds, from which a date is counted.
+        now: Unix seconds, from which a date is counted where the answer does not say when it was made: its own `Date`
+            goes first, so that neither clock need be right.
     """
-    value = next((text.strip() for name, text in headers.items() if name.lower() == "retry-after"), "")
+    value = _header(headers, "retry-after")
     try:
         seconds = float(value)
     except ValueError:
-        seconds = _until(value, now)
+        said = _seconds(_header(headers, "date"))
+        seconds = _seconds(value) - (now if math.isnan(said) else said)
     return None if math.isnan(seconds) else min(max(seconds, 0.0), MAX_RETRY_AFTER)
 
 
-def _until(date: str, now: float) -> float:
+def _header(headers: Mapping[str, str], name: str) -> str:
+    return next((text.strip() for each, text in headers.items() if each.lower() == name), "")
+
+
+def _seconds(date: str) -> float:
+    """Unix seconds, or NaN."""
     try:
-        return parsedate_to_datetime(date).timestamp() - now
+        return parsedate_to_datetime(date).timestamp()
     except (ValueError, OverflowError, TypeError):
         return math.nan
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,11 +33,13 @@ class Clients:
         submit: for possibly-paid calls: a new connection each, no retry; its errors say truly whether bytes were sent.
         calls: for polls, cancels and lookups: connections are reused.
         fetch: for downloads: refuses addresses that a provider has no business naming.
+        clock: Unix seconds, for what is signed with a time.
     """
 
     submit: httpx.AsyncClient
     calls: httpx.AsyncClient
     fetch: httpx.AsyncClient
+    clock: Callable[[], float] = time.time
 
 
 @dataclass(frozen=True, slots=True)

@@ -315,6 +315,13 @@ def test_retry_after_never_breaks(value):
     assert seconds is None or 0 <= seconds <= 86_400
 
 
+def test_a_date_of_retry_after_is_counted_from_the_answers_own_date():
+    """Whatever our own clock says."""
+    headers = {"Retry-After": "Tue, 24 Nov 2026 12:10:30 GMT", "date": "Tue, 24 Nov 2026 12:10:00 GMT"}
+    assert retry_after(headers, now=0.0) == retry_after(headers, now=2e9) == 30.0
+    assert retry_after(headers | {"date": "yesterday"}, now=1795522200.0) == 30.0
+
+
 def test_no_retry_after_is_none():
     assert retry_after({}, NOW) is None
 
