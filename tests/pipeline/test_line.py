@@ -19,8 +19,9 @@ from pipeline.admission.line import ELSEWHERE, PLAIN, How, line
 from pipeline.db import Database, Row, Tx
 from pipeline.lifecycle import Complete, Fallback, Fault, Requeue, Step
 from tests.pipeline.crowd import LANE, Crowd
-from tests.pipeline.engines import Place, Time
+from tests.pipeline.engines import Place, Time, transaction
 from tests.pipeline.queue_help import claim, finish, new_job
+from tests.pipeline.test_admission import waiting_for_a_lock
 
 pytestmark = pytest.mark.anyio
 
@@ -323,6 +324,20 @@ async def caps_under_pressure(place: Place, rounds: int) -> int:
 
 async def test_no_user_has_more_than_he_may_however_many_admit_at_once(place: Place) -> None:
     assert await caps_under_pressure(place, 25) <= 0
+
+
+async def test_two_that_saw_different_lanes_give_out_no_place_of_a_user_twice(postgres_place: Place) -> None:
+    """The one looked before the other lane had anything; the other holds that lane, which the first never asks for."""
+    db, other = postgres_place.open(), postgres_place.open()
+    bounds = Bounds(100, user=1)
+    await arrive(db, "ann", "b1", lane=OTHER)
+    with transaction(other) as tx:
+        assert admission.admit(tx, limit=9, bounds=bounds) == 1
+        await arrive(db, "ann", "a1", lane=LANE)
+        pending = asyncio.create_task(admit(db, bounds))
+        await waiting_for_a_lock(db)
+    assert "a1" not in await pending
+    assert await started(db) == ["b1"]
 
 
 # --- shares ----------------------------------------------------------------------------------------------------------
