@@ -36,6 +36,9 @@ bench: .venv/.dev  ## Measure how fast signed webhooks go out, beside plain http
 bench-in-flight: .venv/.dev  ## Measure one worker with 1,000, 5,000 and 20,000 generations in flight (10 minutes, docs/scaling.md)
 	@$(RUN) benchmarks.in_flight
 
+bench-in-flight: .venv/.dev  ## Measure one worker with 1,000, 5,000 and 20,000 generations in flight (10 minutes)
+	@$(RUN) benchmarks.in_flight
+
 cost: .venv/.dev  ## Measure what a generation costs the database: commits, log, rows (docs/scaling.md)
 	@$(RUN) tests.database_cost
 

@@ -69,14 +69,13 @@ def working(order: dict[str, Any]) -> Iterator[subprocess.Popen[str]]:
     """A worker process under way."""
     words = [sys.executable, "-m", "benchmarks.measured"]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    process = subprocess.Popen(words, cwd=ROOT, **pipes)
-    try:
-        _input(process).write(json.dumps(order) + "\n")
-        _input(process).flush()
-        yield process
-    finally:
-        process.terminate()
-        process.wait(30)
+    with subprocess.Popen(words, cwd=ROOT, **pipes) as process:
+        try:
+            _input(process).write(json.dumps(order) + "\n")
+            _input(process).flush()
+            yield process
+        finally:
+            process.terminate()
 
 
 def _input(process: subprocess.Popen[str]) -> IO[str]:
@@ -84,11 +83,17 @@ def _input(process: subprocess.Popen[str]) -> IO[str]:
 
 
 def measure(engine: str, count: int, plan: Plan) -> dict[str, Any]:
-    """One row of the table. Raises FileNotFoundError where PostgreSQL is not installed."""
+    """One row of the table, with a server of its own. Raises FileNotFoundError where PostgreSQL is not installed."""
     with tempfile.TemporaryDirectory(prefix="dailies-bench-") as name, ExitStack() as stack:
         folder = Path(name)
         server = stack.enter_context(postgres(folder / "postgres")) if engine == "postgres" else None
         url = server.url if server else f"sqlite:///{folder / 'dailies.db'}"
+        return {"engine": engine} | hold(url, folder, count, plan, server)
+
+
+def hold(url: str, folder: Path, count: int, plan: Plan, server: Postgres | None = None) -> dict[str, Any]:
+    """So many in flight, in an empty database: the figures of the worker, and of the `server` if it is ours."""
+    with ExitStack() as stack:
         asyncio.run(launch(url, folder / "mock.db", count, plan.interval))
         provider = stack.enter_context(mock(folder / "mock.db", 0.004))
         order = {
@@ -104,7 +109,7 @@ def measure(engine: str, count: int, plan: Plan) -> dict[str, Any]:
         found = json.loads(lines.readline())
         after = _others(provider.pid, server)
     others = {name: after[name] - before[name] for name in after}
-    return {"engine": engine, "count": count} | figures(found) | _per_poll(others, len(found["claimed"]))
+    return {"count": count} | figures(found) | _per_poll(others, len(found["claimed"]))
 
 
 def _others(provider: int, server: Postgres | None) -> dict[str, float]:
