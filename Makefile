@@ -33,9 +33,6 @@ receivers: .venv/.dev  ## Show what becomes of a webhook at every kind of bad re
 bench: .venv/.dev  ## Measure how fast signed webhooks go out, beside plain httpx
 	@$(RUN) benchmarks.webhooks
 
-bench-in-flight: .venv/.dev  ## Measure one worker with 1,000, 5,000 and 20,000 generations in flight (10 minutes, docs/scaling.md)
-	@$(RUN) benchmarks.in_flight
-
 bench-in-flight: .venv/.dev  ## Measure one worker with 1,000, 5,000 and 20,000 generations in flight (10 minutes)
 	@$(RUN) benchmarks.in_flight
 
