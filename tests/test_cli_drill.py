@@ -24,7 +24,7 @@ def run(folder: Path, *words: str, **settings: str) -> subprocess.CompletedProce
         env=base | settings,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=280,
         check=False,
     )
 
