@@ -392,13 +392,13 @@ def test_a_provider_that_is_none_is_named(tmp_path: Path, name: str) -> None:
     ("shown", "words"),
     [
         ({"probing": True, "pausedReason": "quota"}, "probing, one call at a time, after: quota"),
-        ({"pausedUntil": "noon", "pausedReason": "quota", "probing": True}, "paused until noon: quota"),
+        ({"paused": True, "pausedUntil": "noon", "pausedReason": "quota", "probing": True}, "paused until noon: quota"),
         ({"requestsPerMinute": 60, "requestsLastMinute": 7}, "1/40       7/60"),
     ],
 )
 def test_the_command_shows_what_a_lane_is_at(shown: dict[str, object], words: str) -> None:
-    lane = {"name": LANE, "inFlight": 1, "maxInFlight": 40, "pausedUntil": None, "pausedReason": None}
-    lane |= {"probing": False, "requestsPerMinute": None, "requestsLastMinute": None}
+    lane = {"name": LANE, "inFlight": 1, "maxInFlight": 40, "paused": False, "pausedUntil": None}
+    lane |= {"pausedReason": None, "probing": False, "requestsPerMinute": None, "requestsLastMinute": None}
     counted: dict[str, dict[str, int]] = {"byStatus": {}, "byStep": {}}
     status = {"at": "now", "generations": counted, "deliveries": counted, "lanes": [lane | shown], "held": 0}
     assert words in status_text(status)
