@@ -1,13 +1,13 @@
 # `make help` lists what can be done. Only git, make and Python 3.11 or newer are needed.
 .DEFAULT_GOAL := help
-.PHONY: help demo test matrix crashes faults chaos receivers bench bench-in-flight cost scale check format lock clean
+.PHONY: help demo test matrix crashes faults chaos recovery nightly receivers bench bench-in-flight cost scale check format lock clean
 
 PROMPT ?= a red fox in the snow
 RUN := .venv/bin/python -m
 export PROMPT
 
 help:  ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
 
 demo: .venv/.runtime  ## Generate one video on this machine and show its verified webhook (PROMPT="...")
 	@$(RUN) pipeline demo "$$PROMPT"
@@ -26,6 +26,12 @@ chaos: .venv/.dev  ## Kill and stop processes under load on both databases, and 
 
 faults: .venv/.dev  ## Restart, cut, starve, lock and fill both databases under load, and show how soon all is well again
 	@$(RUN) tests.faults
+
+recovery: .venv/.dev  ## Show how soon others go on after a kill, a stop and a rolling restart, on both databases
+	@$(RUN) tests.recovery
+
+nightly: .venv/.dev  ## Play 1,500 random lives and queues on each database (EXAMPLES=...); takes an hour
+	MACHINE_EXAMPLES=$(or $(EXAMPLES),1500) $(RUN) pytest -n 2 tests/pipeline/test_life_machine.py tests/pipeline/test_queue_machine.py
 
 receivers: .venv/.dev  ## Show what becomes of a webhook at every kind of bad receiver
 	@$(RUN) tests.webhooks.receivers

@@ -11,7 +11,7 @@ from pipeline.cli.options import json_option
 
 CHECKS = (
     *("settings", "secrets", "exposure", "disk", "database", "worker", "storage", "provider", "webhook", "address"),
-    "clock",
+    *("clock", "history"),
 )
 
 
@@ -79,13 +79,17 @@ def config(as_json: bool) -> None:
 
 @click.command()
 @click.option("--skip", multiple=True, type=click.Choice(CHECKS), help="Leave a check out; may be repeated.")
+@click.option("--history", is_flag=True, help="Read the history of every generation, too.")
 @json_option
-def doctor(skip: tuple[str, ...], as_json: bool) -> None:
+def doctor(skip: tuple[str, ...], history: bool, as_json: bool) -> None:
     """Look at everything that a working service needs, and say what would mend it.
 
     Settings, secrets, who can reach the service, disk, database, worker, storage (a small object is written, read and
     deleted), provider, webhook (a signed `webhook.test` event is sent to WEBHOOK_URL, and one with a wrong signature),
     the service under PUBLIC_URL, clocks. Run it where the service runs, in its directory. Nothing is paid.
+
+    With --history it reads what every generation left behind and says where something is that must not be: turns out of
+    order, a run that ended twice, two paid calls at once, work that nobody carries on. That changes nothing.
 
     Exit codes: 0 if nothing is broken (warnings may be there), 1 if something is.
 
@@ -93,11 +97,12 @@ def doctor(skip: tuple[str, ...], as_json: bool) -> None:
     Example:
       dailies doctor
       dailies doctor --skip webhook --json
+      dailies doctor --history
     """
     from pipeline.cli.doctor import Verdict, examine, report_text
     from pipeline.cli.words import json_text
 
-    checks = run_loop(examine(skip=skip))
+    checks = run_loop(examine(skip=skip, history=history))
     failed = any(check.verdict is Verdict.FAILURE for check in checks)
     if as_json:
         click.echo(json_text({"object": "checkup", "healthy": not failed, "data": [*map(asdict, checks)]}))

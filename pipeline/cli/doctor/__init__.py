@@ -9,6 +9,7 @@
     files       storage, its links, its clock
     hook        the webhook's target, with `sample`'s event
     others      the provider, and ourselves under PUBLIC_URL
+    history     what was done so far, on request
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Awaitable, Callable, Collection
 from pipeline.cli.doctor.database import examine_database
 from pipeline.cli.doctor.disk import disk_checks
 from pipeline.cli.doctor.files import clock_checks, storage_checks
+from pipeline.cli.doctor.history import history_checks
 from pipeline.cli.doctor.hook import webhook_checks
 from pipeline.cli.doctor.others import provider_checks, public_checks
 from pipeline.cli.doctor.setup import exposure_checks, secret_checks, settings_checks
@@ -43,14 +45,18 @@ NAMES = (
     "webhook",
     "address",
     "clock",
+    "history",
 )
 """Of the checks, in the order of the report."""
 SECONDS = 30.0
 """For one check that asks others; they are asked side by side."""
 
 
-async def examine(*, skip: Collection[str] = (), now: Callable[[], float] = time.time) -> list[Check]:
-    """Every check but the skipped ones, in the order of NAMES. Reads the settings itself."""
+async def examine(
+    *, skip: Collection[str] = (), history: bool = False, now: Callable[[], float] = time.time
+) -> list[Check]:
+    """Every check but the skipped ones, in the order of NAMES. Reads the settings itself. Every generation's history is
+    read only where that is asked for."""
     given = read_given()
     try:
         settings = load_settings()
@@ -60,6 +66,8 @@ async def examine(*, skip: Collection[str] = (), now: Callable[[], float] = time
     database = await asyncio.to_thread(examine_database, settings)
     found += [*exposure_checks(settings, keys_exist=database.keys_exist), *database.checks]
     found += await _ask_others(settings, skip, now)
+    if history and not any(check.name == "database" and check.verdict is Verdict.FAILURE for check in found):
+        found += await history_checks(settings)
     return sorted((check for check in found if check.name not in skip), key=lambda check: NAMES.index(check.name))
 
 
