@@ -19,6 +19,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
@@ -82,7 +83,7 @@ def watch(plant: Plant, boundaries: Boundaries) -> None:
     write, put = plant.db.write, plant.storage.put
 
     async def written(unit: Any, **options: Any) -> Any:
-        kind = COMMITS.get(unit.__qualname__.partition(".<locals>")[0])
+        kind = COMMITS.get(getattr(unit, "__qualname__", "").partition(".<locals>")[0])
         if kind is not None:
             boundaries.before(kind)
         result = await write(unit, **options)
@@ -167,12 +168,16 @@ def main() -> None:
             try:
                 child(order, report)
                 status = 0
+            except BaseException:
+                report.with_suffix(".error").write_text(traceback.format_exc())
             finally:
                 os._exit(status)
         _, status = os.waitpid(pid, 0)
         killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
         seen = json.loads(report.read_text()) if report.exists() and not killed else []
-        print(json.dumps({"killed": killed, "exit": os.waitstatus_to_exitcode(status), "seen": seen}), flush=True)
+        error = report.with_suffix(".error").read_text() if status and not killed else ""
+        told = {"killed": killed, "exit": os.waitstatus_to_exitcode(status), "seen": seen, "error": error}
+        print(json.dumps(told), flush=True)
 
 
 if __name__ == "__main__":

@@ -110,7 +110,9 @@ async def _submit(parts: Parts, turn: Turn) -> Report:
     subject.generation = intended
     if not turn.lease.valid():
         return Report(
-            Failed(fault_of(NEVER_SENT), retryable=True), facts=[lambda tx: ledger.reject(tx, token, NEVER_SENT)]
+            NotYet(0.0),
+            facts=[lambda tx: ledger.reject(tx, token, NEVER_SENT)],
+            notes=[("submit.rejected", {"code": NEVER_SENT.code, "reason": NEVER_SENT.message})],
         )
     result = await pay_once(parts, provider, request, token)
     return answered(parts, turn, token, result)

@@ -9,7 +9,7 @@ import logging
 import pytest
 
 from pipeline import admission
-from pipeline.lifecycle import Advance, Cancel, Complete, DeadLetter, Fail, Fallback, Hold, Requeue, Retry, Step
+from pipeline.lifecycle import Advance, Cancel, Complete, DeadLetter, Fail, Fallback, Hold, Requeue, Retry, Snooze, Step
 from tests.house import open_house
 from tests.pipeline.api.settings import SETTINGS
 from tests.pipeline.provider_script import LANE, by_hand, say
@@ -177,7 +177,7 @@ async def test_our_own_lost_lease_is_no_fault_of_the_provider(tmp_path):
         await hand.house.submit("a fox", **CHAIN)
         turn = await hand.begin(Step.SUBMIT)
         turn.lease.margin = 1000.0
-        assert isinstance(await hand.record(turn, await hand.run(turn)), Retry)
+        assert isinstance(await hand.record(turn, await hand.run(turn)), Snooze)
         assert (await where(hand))[0] == ("mock", 0)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline import admission, ledger
-from pipeline.lifecycle import Advance, Fail, Fault, Hold, Requeue, Step
+from pipeline.lifecycle import Advance, Fail, Fault, Hold, Requeue, Snooze, Step
 from providers.base import ErrorCode, ProviderError
 from tests.pipeline.provider_script import LANE, Script, by_hand, say, scripted_house
 
@@ -129,3 +129,19 @@ async def test_words_of_a_provider_that_no_database_takes_are_cleaned(tmp_path):
         shown = (await hand.house.get(asked["id"]))["error"]
         assert shown["message"].startswith("no  ? fox xxx")
         assert len(shown["message"]) <= 500
+
+
+async def test_a_lease_that_ends_before_anything_was_sent_costs_no_attempt(tmp_path):
+    """On a machine that starves this comes again and again: it is nobody's failure."""
+    async with by_hand(tmp_path, max_attempts=1, max_submissions=1) as hand:
+        asked = await hand.house.submit("a fox")
+        for tries in range(1, 4):
+            turn = await hand.begin(Step.SUBMIT)
+            turn.lease.margin = 1000.0
+            assert isinstance(await hand.record(turn, await hand.run(turn)), Snooze)
+            job = await hand.row("job")
+            assert (job["status"], job["attempts"], job["polls"]) == ("pending", 0, tries)
+        assert isinstance(await hand.take(Step.SUBMIT), Advance)
+        told = await hand.house.timeline(asked["id"])
+        assert told.count("submit.rejected") == 3
+        assert hand.script.calls["submit"] == 1
