@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pipeline.db import Row, Tx
-from pipeline.lifecycle import JobStatus
 
 MINUTE_MS = 60_000
 UNCLEAR_SECONDS = 1200.0
@@ -76,8 +75,11 @@ class Bounds:
         return self.in_flight.get(lane["name"], self.max_in_flight) if own is None else int(own)
 
 
-_IN_FLIGHT = "SELECT count(*) FROM job WHERE lane = :lane AND {status} AND step IN ('submit', 'poll', 'store')"
+_OF_STATUS = "SELECT count(*) FROM job WHERE lane = :lane AND {status} AND step IN ('submit', 'poll', 'store')"
 _UNCLEAR = "SELECT count(*) FROM submission WHERE outcome = 'unknown' AND intended_at > :since AND provider = :provider"
+_IN_FLIGHT = f"""
+SELECT ({_UNCLEAR}) + ({_OF_STATUS.format(status="status = 'pending'")})
+  + ({_OF_STATUS.format(status="status = 'processing'")})"""
 
 
 def in_flight(tx: Tx, lane: str, unclear_seconds: float = UNCLEAR_SECONDS) -> int:
@@ -85,11 +87,8 @@ def in_flight(tx: Tx, lane: str, unclear_seconds: float = UNCLEAR_SECONDS) -> in
 
     A call of unknown outcome counts until its work must be over, whoever waits for it by then, and not for ever.
     """
-    values = {"provider": _provider(lane), "since": tx.now - int(unclear_seconds * 1000)}
-    return int(tx.value(_UNCLEAR, values)) + sum(
-        int(tx.value(_IN_FLIGHT.format(status=f"status = '{status}'"), {"lane": lane}))
-        for status in (JobStatus.PENDING, JobStatus.PROCESSING)
-    )
+    since = tx.now - int(unclear_seconds * 1000)
+    return int(tx.value(_IN_FLIGHT, {"provider": _provider(lane), "since": since, "lane": lane}))
 
 
 _UNCLEAR_OF_USERS = """

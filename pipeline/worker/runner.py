@@ -89,7 +89,7 @@ class Runner:
             emit("turn.crashed", level=logging.WARNING, job=turn.claim.id, step=turn.claim.step, error=str(error))
         except Exception as error:
             emit(
-                "turn.crashed",
+                "turn.lost" if turn.lease.ended() else "turn.crashed",
                 level=logging.ERROR,
                 exc_info=error,
                 job=turn.claim.id,

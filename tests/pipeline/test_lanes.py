@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from sqlalchemy import event
 
 from pipeline import admission, ledger, queue
 from pipeline.admission import Bounds
@@ -19,7 +20,7 @@ from pipeline.queue import Claim
 from pipeline.roster import make_bounds
 from providers.base import ErrorCode, Operation, ProviderError, Recovery
 from tests.house import make_settings
-from tests.pipeline.engines import Place, Time
+from tests.pipeline.engines import Place, Time, transaction
 from tests.pipeline.queue_help import claim, claim_one, finish, job, new_job
 
 pytestmark = pytest.mark.anyio
@@ -28,6 +29,27 @@ LANE = "provider:a"
 FAULT = Fault("provider_rate_limited", "slow down")
 ERROR = ProviderError(ErrorCode.TRANSIENT, "no answer")
 WIDE = Bounds(100)
+
+
+def test_what_moves_while_it_is_counted_is_counted_once(place: Place) -> None:
+    """Between two statements of one count another process may record: what was processing is pending then."""
+    db, other = place.open(), place.open()
+    with transaction(db) as tx:
+        queue.enqueue(tx, new_job("g", lane=LANE, step=Step.SUBMIT))
+        queue.claim(tx, worker="w", step=Step.SUBMIT, limit=1, lease=60)
+    said: list[str] = []
+
+    def moves(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        said.append(statement)
+        if len(said) > 1 and db.postgres:
+            with transaction(other) as theirs:
+                theirs.run("UPDATE job SET status = 'pending', step = 'poll', locked_by = NULL, locked_until = NULL")
+
+    with transaction(db) as tx:
+        event.listen(db.engine, "before_cursor_execute", moves)
+        counted = admission.in_flight(tx, LANE)
+        event.remove(db.engine, "before_cursor_execute", moves)
+    assert (counted, len(said)) == (1, 1)
 
 
 async def arrive(db: Database, *subjects: str, lane: str = LANE, fallback: bool = False) -> None:
