@@ -69,6 +69,10 @@ class Bounds:
     user: int | None = None
     memory: Memory = field(default_factory=Memory, compare=False)
 
+    def unclear_since(self, now: int) -> int:
+        """Calls of unknown outcome that were made after this may still be at work; in milliseconds."""
+        return now - int(self.unclear_seconds * 1000)
+
     def of(self, lane: Row) -> int:
         """How many generations of a lane may be in flight; what stands in its row goes first."""
         own = lane["max_in_flight"]
@@ -98,7 +102,7 @@ WHERE outcome = 'unknown' AND intended_at > :since GROUP BY tenant_id, coalesce(
 
 def unclear_of_users(tx: Tx, bounds: Bounds) -> dict[tuple[str, str], int]:
     """How many calls of unknown outcome may still be at work, by tenant and user."""
-    rows = tx.all(_UNCLEAR_OF_USERS, {"since": tx.now - int(bounds.unclear_seconds * 1000)})
+    rows = tx.all(_UNCLEAR_OF_USERS, {"since": bounds.unclear_since(tx.now)})
     return {(row["tenant_id"], row["user_id"]): int(row["calls"]) for row in rows}
 
 

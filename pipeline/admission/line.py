@@ -11,11 +11,11 @@ is looked up in ways that cost differently; each says itself whether its answer 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from pipeline.admission.bounds import Bounds, unclear_of_users
+from pipeline.admission.bounds import Bounds
 from pipeline.admission.ranking import QUANTUM_MS, rank
 from pipeline.db import Row, Tx
 
@@ -70,13 +70,12 @@ def line(tx: Tx, lane: str, bounds: Bounds, most: int, road: Road = PLAIN, *, si
 
     All of them may start together; with `single` each may, but one alone.
     """
-    unclear = unclear_of_users(tx, bounds)
     jobs: list[Row] = []
     seen = 0
     for number in range(min(bounds.memory.first_look(lane, AFRESH), len(LOOKS) - 1), len(LOOKS)):
         how, reach = LOOKS[number]
-        found = _users(tx, lane, bounds, road, how=how, reach=reach, most=most + len(unclear))
-        users = [user | {"places": most if single else min(places, most)} for user, places in _free(found, unclear)]
+        found = _users(tx, lane, bounds, road, how=how, reach=reach, most=most)
+        users = [user | {"places": most if single else min(places, most)} for user, places in _free(found)]
         jobs = _jobs(tx, lane, users[:most], most, road) if users else []
         seen = found[0]["seen"]
         if not found[0]["more"] or _proven(jobs, found[0]["beyond"], most):
@@ -90,18 +89,18 @@ def _proven(jobs: list[Row], beyond: int | None, most: int) -> bool:
     return beyond is not None and len(jobs) == most and jobs[-1]["rank"] <= beyond
 
 
-def _free(found: list[Row], unclear: Mapping[tuple[str, str], int]) -> Iterator[tuple[Row, int]]:
-    """The users that may start something, and how much. A call of unknown outcome takes a place of its user too."""
+def _free(found: list[Row]) -> Iterator[tuple[Row, int]]:
+    """The users that may start something, and how much."""
     for user in found:
         if user["tenant_id"] is not None:
-            places = EVERYBODY if user["cap"] is None else int(user["cap"]) - int(user["total"])
-            places -= unclear.get((user["tenant_id"], user["user_id"]), 0)
-            if places > 0:
-                yield user, places
+            yield user, EVERYBODY if user["cap"] is None else int(user["cap"]) - int(user["total"])
 
 
 _COUNT = f"""SELECT count(*) FROM job r{{in_flight}}
       WHERE {IN_FLIGHT} AND r.tenant_id = who.tenant_id AND r.user_id = who.user_id"""
+_UNCLEAR = """SELECT count(*) FROM submission s WHERE s.outcome = 'unknown' AND s.intended_at > :since
+      AND s.tenant_id = who.tenant_id AND coalesce(s.user_id, '') = who.user_id"""
+"""These take places too, and are counted in one statement with the jobs, so that what changes over is in either."""
 _CAP = "coalesce(l.max_in_flight, CAST(:cap AS INTEGER))"
 _WAITS = "j.status = 'waiting' AND j.lane = :lane"
 _USERS = f"""
@@ -109,7 +108,7 @@ WITH RECURSIVE {{who}},
 seen AS MATERIALIZED (
   SELECT who.tenant_id, who.user_id, coalesce(l.weight, 1.0) AS weight, {_CAP} AS cap,
     ({_COUNT} AND r.lane = :lane) AS here,
-    CASE WHEN {_CAP} IS NULL THEN 0 ELSE ({_COUNT}) END AS total,
+    CASE WHEN {_CAP} IS NULL THEN 0 ELSE ({_COUNT}) + ({_UNCLEAR}) END AS total,
     {{head}} AS head
   FROM who LEFT JOIN lane l ON l.name = 'user:' || who.tenant_id || '/' || who.user_id
   WHERE coalesce(l.paused_until, 0) <= :now
@@ -161,7 +160,8 @@ def _users(tx: Tx, lane: str, bounds: Bounds, road: Road, *, how: How, reach: in
     step = _STEP_POSTGRES if tx.postgres else _STEP_SQLITE
     who = _FIRST if how is How.FIRST else step + _EDGE
     head = _HEAD if how is How.ALL and road.which else "who.head"
-    asked = {"lane": lane, "now": tx.now, "cap": bounds.user, "reach": reach, "most": most}
+    asked = {"lane": lane, "now": tx.now, "since": bounds.unclear_since(tx.now), "cap": bounds.user}
+    asked |= {"reach": reach, "most": most}
     return tx.all(_text(tx, _USERS, road, who=who, head=head), asked | dict(road.values))
 
 

@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import admission, queue
+from pipeline import admission, ledger, queue
 from pipeline.admission import Bounds, Why, overtaken_until, rank, sort_at, user_lane
 from pipeline.admission import line as lines
 from pipeline.admission.line import ELSEWHERE, PLAIN, How, line
 from pipeline.db import Database, Row, Tx
-from pipeline.lifecycle import Complete, Fallback, Fault, Requeue, Step
+from pipeline.lifecycle import Complete, Fallback, Fault, Hold, Requeue, Step
+from providers.base import ErrorCode, ProviderError, Recovery
 from tests.pipeline.crowd import LANE, Crowd
 from tests.pipeline.engines import Place, Time, transaction
 from tests.pipeline.queue_help import claim, finish, new_job
@@ -263,6 +264,27 @@ async def test_requests_that_name_nobody_are_one_user_of_their_tenant(db: Databa
     await arrive(db, "", "a1", "a2", "a3")
     await arrive(db, "", "b1", tenant="other")
     assert Counter(name[0] for name in await admit(db, Bounds(100, user=2))) == {"a": 2, "b": 1}
+
+
+async def test_a_call_of_unknown_outcome_takes_a_place_of_its_user_while_it_may_be_at_work(
+    db: Database, time: Time
+) -> None:
+    await arrive(db, "ann", "a1", "a2")
+    bounds = Bounds(100, user=1, unclear_seconds=100)
+    assert await admit(db, bounds) == ["a1"]
+    (held,) = await claim(db, step=Step.SUBMIT)
+    generation = {"id": "a1", "tenant_id": "default", "user_id": "ann", "run": 1, "provider": "a", "model": None}
+
+    def unclear(tx: Tx) -> None:
+        assert ledger.intend(tx, generation, token="t", estimate_micros=1, recovery=Recovery(), rings=False)
+        ledger.mark_unknown(tx, "t", ProviderError(ErrorCode.TRANSIENT, "no answer"), answered=True)
+
+    await db.write(unclear)
+    await finish(db, held, Hold(None, FAULT))
+    assert await admit(db, bounds) == []
+    assert (await why(db, "a2", bounds)).reason is Why.USER_FULL
+    time.passes(101)
+    assert await admit(db, bounds) == ["a2"]
 
 
 async def test_who_is_full_or_paused_keeps_nobody_waiting(db: Database, time: Time) -> None:
