@@ -24,6 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline.app import make_api, open_plant
@@ -126,10 +130,6 @@ class Crew:
         return {row["id"]: row["fence"] for row in rows if row["locked_by"] == worker}
 
 
-async def _never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await asyncio.sleep(3600)
-
-
 @asynccontextmanager
 async def open_crew(folder: Path, url: str, *, hanging_webhooks: bool = True, **values: Any) -> AsyncIterator[Crew]:
     """Everything but workers, on the database of `url`; settings that are not given have their defaults."""
@@ -140,12 +140,13 @@ async def open_crew(folder: Path, url: str, *, hanging_webhooks: bool = True, **
         app = create_mock(folder / "mock.db", speed=SPEED)
         app.add_middleware(Gate, opened=gate)
         mock = await stack.enter_async_context(MockServer(app))
-        hook = await asyncio.start_server(_never, "127.0.0.1", 0)
-        stack.callback(hook.close)
+        over = asyncio.Event()
+        hook = await stack.enter_async_context(HttpServer(_never_answering(over), "127.0.0.1", 0))
+        stack.callback(over.set)
         settings: dict[str, Any] = {"provider": "mock", "mock_url": mock.url, "mock_speed": SPEED, "port": free_port()}
         settings |= {"allowed_networks": "127.0.0.0/8", "log_level": "warning", "database_url": url}
         settings |= {"secret_key": "k" * 43, "webhook_secret": "whsec_" + "A" * 32}
-        settings |= {"webhook_timeout": 60, "webhook_url": f"http://127.0.0.1:{hook.sockets[0].getsockname()[1]}/"}
+        settings |= {"webhook_timeout": 60, "webhook_url": f"http://127.0.0.1:{hook.port}/"}
         if not hanging_webhooks:
             del settings["webhook_url"]
         settings |= values
@@ -161,6 +162,16 @@ async def open_crew(folder: Path, url: str, *, hanging_webhooks: bool = True, **
             gate.set()
             for worker in list(crew.workers):
                 await crew.end(worker, signal.SIGKILL)
+
+
+def _never_answering(over: asyncio.Event) -> Starlette:
+    """A receiver that takes every webhook and answers none until all is over."""
+
+    async def take(request: Request) -> Response:
+        await over.wait()
+        return Response(status_code=503)
+
+    return Starlette(routes=[Route("/", take, methods=["POST"])])
 
 
 def make_plain(folder: Path, **values: Any) -> Any:

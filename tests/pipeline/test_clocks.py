@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -22,26 +21,17 @@ from pipeline.server import HttpServer
 from providers.mock.serve import MockServer
 from providers.mock.server import create_mock
 from tests.house import FAST, eventually, free_port
-from tests.pipeline.engines import Place, start_postgres
+from tests.pipeline.engines import Place
 from webhooks.receiver import Received, create_receiver
 
 pytestmark = pytest.mark.anyio
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 OFF = 600.0
 KEPT = 3600
 CAP = 3
 WEBHOOK_SECRET = "whsec_" + "A" * 32
 PROMPTS = ["fox", "[[drop-submit:1]] fox", "[[slow-submit:3]] fox", "[[429:1]] fox", "[[503-poll:1]] fox", "fox", "fox"]
-
-
-@pytest.fixture
-def postgres_place() -> Iterator[Place]:
-    server = start_postgres()
-    with server.new() as place:
-        yield place
-    server.stop()
-    shutil.rmtree(server.folder)
 
 
 @asynccontextmanager

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.recovery import graceful, kills, open_crew, places, spread
+from tests.pipeline.engines import Place
+from tests.recovery import graceful, kills, open_crew, spread
 
 pytestmark = pytest.mark.anyio
 
@@ -16,15 +17,14 @@ SLACK = 3.0
 """Seconds by which a busy machine may be late beyond the second that a stop may take."""
 
 
-@pytest.mark.parametrize("engine", ["sqlite", "postgres"])
-async def test_others_go_on_soon(engine: str, tmp_path: Path) -> None:
-    with places(engine, tmp_path) as new:
-        with new() as place:
-            async with open_crew(tmp_path / "kills", place.url, hanging_webhooks=False) as crew:
-                assert max(await kills(crew, 2, random.Random(1))) < 15
-        with new() as place:
-            async with open_crew(tmp_path / "stop", place.url) as crew:
-                stop = await graceful(crew)
+async def test_a_killed_worker_is_followed(sqlite_place: Place, tmp_path: Path) -> None:
+    async with open_crew(tmp_path, sqlite_place.url, hanging_webhooks=False) as crew:
+        assert max(await kills(crew, 1, random.Random(1))) < 15
+
+
+async def test_a_stopping_worker_hands_over(postgres_place: Place, tmp_path: Path) -> None:
+    async with open_crew(tmp_path, postgres_place.url) as crew:
+        stop = await graceful(crew)
     assert stop.handed_back < 1 + SLACK
     assert stop.taken < 1 + SLACK
     assert stop.ended > stop.handed_back
