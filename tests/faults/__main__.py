@@ -20,7 +20,7 @@ from tests.faults.measuring import Report, measure, table, wrong
 from tests.faults.stage import Stage, open_stage
 from tests.pipeline.engines import start_postgres
 
-PLAN = Plan(seed=1, recovery="none", workers=2, in_flight=200, lease=2.0, submit_timeout=4.0, speed=30.0)
+PLAN = Plan(seed=1, recovery="none", workers=2, in_flight=200, lease=3.0, submit_timeout=4.0, speed=30.0)
 """`none`: what is forgotten, or asked twice, nobody clears up."""
 MEGABYTES = 700
 
