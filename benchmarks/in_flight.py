@@ -9,6 +9,8 @@ each count and engine, after one round of settling:
     of others    CPU of the mock, and of PostgreSQL's processes, per poll
     per poll     commits, statements; claims are looks at the queue, each of which takes what is due by then
     MB           resident memory of the worker at the end, and at its highest
+    starved      the share of the time for which the worker had work and no core, since others of the machine had them:
+                 beyond a tenth the machine is measured and not the worker, and lateness is held to no bar
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from benchmarks.fleet import launch
 from benchmarks.servers import ROOT, Postgres, cpu_of, cpu_of_family, mock, postgres
 
 COUNTS, ENGINES = (1_000, 5_000, 20_000), ("sqlite", "postgres")
-LATE_MS, MEGABYTES = 5_000, 300
+LATE_MS, MEGABYTES, STARVED = 5_000, 300, 0.1
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,7 @@ def figures(found: dict[str, Any]) -> dict[str, Any]:
         "overdue_ms": found["overdue"],
         **_per_poll(per_poll, polls),
         "core": round(found["cpu"] / found["seconds"], 2),
+        "starved": round(found["starved"] / found["seconds"], 2),
         "commits": round(found["commits"] / polls, 3),
         "statements": round(found["statements"] / polls, 2),
         "looks": round(found["units"].get("claim", 0) / polls, 3),
@@ -166,7 +169,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     """The figures for people."""
     heads = (
         f"{'':<18}{'polls/s':>8}{'late ms p50/p99/worst':>24}{'CPU us/poll':>12}{'claim':>7}{'record':>7}{'commit':>7}"
-        f"{'loop':>6}{'mock':>6}{'server':>7}{'commits':>8}{'stmts':>7}{'looks':>7}{'MB/peak':>9}{'conn':>5}{'load':>6}"
+        f"{'loop':>6}{'mock':>6}{'server':>7}{'commits':>8}{'stmts':>7}{'looks':>7}{'MB/peak':>9}{'conn':>5}{'starved':>8}"
     )
     return "\n".join([heads, *map(_line, rows)])
 
@@ -178,7 +181,7 @@ def _line(row: dict[str, Any]) -> str:
         f"{row['engine'] + ' ' + format(row['count'], ','):<18}{row['polls_s']:>8}{late:>24}{row['cpu_us']:>12}"
         f"{row['claim_us']:>7}{row['record_us']:>7}{commit:>7}{row['loop_us']:>6}{row['mock_us']:>6}"
         f"{row.get('server_us', '-'):>7}{row['commits']:>8}{row['statements']:>7}{row['looks']:>7}"
-        f"{row['rss']:>5}/{row['peak']}{row['connections']['most']:>5}{row['load']:>6}"
+        f"{row['rss']:>5}/{row['peak']}{row['connections']['most']:>5}{row['starved']:>8.0%}"
     )
 
 
@@ -186,7 +189,8 @@ def misses(row: dict[str, Any]) -> list[str]:
     """Where a row is below the bar."""
     name = f"{row['engine']} {row['count']}"
     late = max(row["late_worst"], row["overdue_ms"])
-    missed = [f"{name}: a poll was {late} ms late, the bar is {LATE_MS}"] if late > LATE_MS else []
+    alone = row["starved"] <= STARVED
+    missed = [f"{name}: a poll was {late} ms late, the bar is {LATE_MS}"] if late > LATE_MS and alone else []
     missed += [f"{name}: {row['peak']} MB, the bar is {MEGABYTES}"] if row["peak"] > MEGABYTES else []
     made = row["connections"]["made"]
     return missed + ([f"{name}: {made} new database connections"] if made else [])

@@ -116,6 +116,11 @@ def threads() -> dict[str, float]:
     return spent
 
 
+def starved() -> float:
+    """Seconds for which the event loop had work and no core to do it on, since others of this machine had them."""
+    return int(Path("/proc/self/schedstat").read_text().split()[1]) / 1e9
+
+
 async def overdue(plant: Plant) -> int:
     """Milliseconds by which the poll that waits longest is late just now; 0 if none is."""
     sql = "SELECT min(scheduled_for) FROM job WHERE status = 'pending' AND step = 'poll'"
@@ -134,12 +139,14 @@ async def measure(order: dict[str, Any]) -> dict[str, Any]:
         await asyncio.sleep(order["settle"])
         meter.reset()
         before, cpu, commits, began = threads(), time.process_time(), plant.db.commits, time.monotonic()
+        waited = starved()
         await asyncio.sleep(order["seconds"])
         found = {
             "seconds": time.monotonic() - began,
             "cpu": time.process_time() - cpu,
             "threads": {name: spent - before[name] for name, spent in threads().items()},
             "commits": plant.db.commits - commits,
+            "starved": starved() - waited,
             **{name: getattr(meter, name) for name in ("claimed", "answered", "recorded", "statements", "crashed")},
             "units": dict(meter.units),
             "unit_cpu": dict(meter.cpu),

@@ -39,6 +39,8 @@ class Leases:
                     emit("worker.failed", level=logging.WARNING, error=f"renewal: {error!r}")
 
     async def _renew(self) -> None:
+        """What is not held any more is stopped; but a turn whose record was written just before this is not lost, its
+        task has only not been told yet."""
         asked = self._clock.monotonic()
         known = dict(self._runner.running)
         async with asyncio.timeout(self._lease):
@@ -48,7 +50,7 @@ class Leases:
         for job_id, turn in known.items():
             if job_id in held:
                 turn.lease.until = asked + self._lease
-            elif self._runner.running.get(job_id) is turn:
+            elif self._runner.running.get(job_id) is turn and not turn.recording:
                 self._runner.interrupt(turn)
 
     def _drop_expired(self) -> None:

@@ -116,6 +116,7 @@ class Runner:
 
     async def _record(self, turn: Turn, report: Report) -> Decision | None:
         """Write the report. Facts about money do not fall with a record that fails: they are written alone."""
+        turn.recording = True
         handler = self._handlers[turn.claim.kind]
         gathered = self._gathered.get(turn.claim.kind)
         if gathered is not None and gathered.takes(turn, report):

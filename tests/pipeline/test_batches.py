@@ -9,12 +9,15 @@ from time import monotonic
 import pytest
 
 from pipeline import queue
+from pipeline.clock import Clock
 from pipeline.db import Database, DatabaseUnavailable, Tx
 from pipeline.lifecycle import Decision, Done, NotYet, Snooze, Step
 from pipeline.queue import Agenda
-from pipeline.turn import Ended, Report, Turn
+from pipeline.turn import Ended, Lease, Report, Turn
 from pipeline.wake import Doorbell
+from pipeline.worker.leases import Leases
 from pipeline.worker.pace import LONGEST_REST, SHARE, Pace
+from pipeline.worker.runner import Runner
 from tests.pipeline.engines import Time, transaction
 from tests.pipeline.queue_help import GENERATION, LEASE, claim_one, enqueue, finish
 from tests.pipeline.queue_help import claim as claim_some
@@ -245,6 +248,19 @@ async def test_turns_that_end_together_are_recorded_together_or_else_alone(db: D
         await until(lambda: all_pending(db))
     assert sum(handler.batches) >= 20
     assert len(handler.batches) <= 6, "one for the first, and the others while that is written"
+
+
+async def test_a_turn_whose_record_is_on_its_way_is_not_lost(db: Database) -> None:
+    """Its job is given back before its task hears of it: a renewal in between finds nothing to renew."""
+    runner = Runner(db, lambda turn, decision: None, {}, make_worker(db, Scripted(done))._limits)
+    lost: list[bool] = []
+    runner.interrupt = lambda turn: lost.append(turn.recording)
+    await enqueue(db, "g1", "g2")
+    for claim, recording in zip(await claim_some(db, worker="w1"), (True, False), strict=True):
+        await finish(db, claim, Snooze(30.0))
+        runner.running[claim.id] = Turn(claim, None, Lease(1e12, 1.0, monotonic), recording=recording)
+    await Leases(db, Clock(), runner, "w1", LEASE)._renew()
+    assert lost == [False]
 
 
 async def all_pending(db: Database) -> bool:
