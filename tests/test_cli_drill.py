@@ -57,6 +57,16 @@ def test_who_may_make_no_database_is_told_so(tmp_path):
         server.stop()
     assert done.returncode == 2
     assert "ALTER ROLE small CREATEDB" in done.stderr
+    assert list((tmp_path / "data" / "drill").iterdir()) == []
+
+
+def test_a_server_that_is_not_there_is_not_taken_for_one_that_forbids(tmp_path):
+    done = run(tmp_path, PROVIDER="mock", DATABASE_URL="postgresql://u:hidden-word@127.0.0.1:1/x")
+    assert done.returncode == 2
+    assert "refused" in done.stderr
+    assert "CREATEDB" not in done.stderr
+    assert "hidden-word" not in done.stderr + done.stdout
+    assert list((tmp_path / "data" / "drill").iterdir()) == []
 
 
 @pytest.mark.parametrize("words", [("--generations", "0"), ("--recovery", "magic")])

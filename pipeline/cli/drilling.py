@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from pipeline.cli.base import CommandError
 from pipeline.cli.schema import guarded
 from pipeline.config import Settings
 from pipeline.drill.crew import DrillError
-from pipeline.drill.places import own_database
+from pipeline.drill.database import own_database
 from pipeline.drill.plan import FAULTS, Plan
 from pipeline.drill.run import Stage, run_drill
 from pipeline.drill.table import Result, complaints, table
@@ -56,6 +57,8 @@ async def run_asked(settings: Settings, asked: Asked) -> int:
                 result = await run_drill(plan, Stage(_engine(settings), database, folder, tell=tell))
                 kept = kept or bool(result.violations)
         except DrillError as error:
+            with suppress(OSError):
+                folder.rmdir()  # with logs in it, it stays
             raise CommandError(str(error)) from None
     if not kept:
         shutil.rmtree(folder, ignore_errors=True)
@@ -94,6 +97,12 @@ def report(result: Result, asked: Asked, plan: Plan, folder: Path | None) -> str
     words = ["", table([result])]
     if result.violations:
         words += ["", f"{len(result.violations)} violations:", complaints(result)]
+    done = result.evidence.blows.kills + result.evidence.blows.stops
+    if done < plan.blows:
+        words.append(
+            f"\n{done} of {plan.blows} blows were struck: then the work had ended (more --generations last longer), or"
+            " their process was frozen already"
+        )
     if folder is not None:
         words.append(f"\nkept: {folder}")
     options = (

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.drill.places import own_database
+from pipeline.drill.database import own_database
 from pipeline.drill.run import PROGRAM, Stage, run_drill
 from pipeline.drill.table import Result
 from tests.chaos.cases import Case

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.cli.drilling import Asked, report
 from pipeline.drill.environment import environment
 from pipeline.drill.evidence import Charge, Evidence, Logs, Zombie, read_logs, read_zombies, unplayable
 from pipeline.drill.fate import Blows
@@ -163,3 +164,13 @@ def test_the_table_says_what_happened():
     assert cells["violations"] == "charged_twice"
     assert len(table([bad, bad]).splitlines()) == 4
     assert complaints(replace(bad, violations=bad.violations * 30)).endswith("and 10 more")
+
+
+def test_the_report_says_if_fewer_blows_were_struck_than_asked_for():
+    asked = Asked(generations=2, kills=3, workers=2, recovery="key", faults=False, seconds=60, seed=1, keep=False)
+    plan = replace(PLAN, blows=3)
+    all_of_them = Result("SQLite", replace(GOOD, plan=plan, blows=Blows(kills=2, stops=1)), [])
+    assert "1 of 3 blows" in report(
+        Result("SQLite", replace(GOOD, plan=plan, blows=Blows(kills=1)), []), asked, plan, None
+    )
+    assert "blows were struck" not in report(all_of_them, asked, plan, None)

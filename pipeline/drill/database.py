@@ -1,4 +1,4 @@
-"""Places: the empty database of a drill, on the server that is in use. What is in the one in use is never touched."""
+"""The empty database of a drill, on the server that is in use. What is in the one in use is never touched."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from pipeline.db.engine import make_engine
 from pipeline.db.migrate import migrate
 from pipeline.drill.crew import DrillError
 
+INSUFFICIENT_PRIVILEGE = "42501"
+
 
 @contextmanager
 def own_database(url: str, folder: Path, name: str, *, keep: Callable[[], bool] = lambda: False) -> Iterator[str]:
     """The URL of a new, migrated database: a file in `folder`, or for PostgreSQL a database `name` on the server of
-    `url`, which goes with the drill unless `keep`, asked at its end, says otherwise. Raises DrillError where the server
-    does not allow that.
+    `url`, which goes with the drill unless `keep`, asked at its end, says otherwise. Raises DrillError where none can
+    be made.
     """
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
@@ -46,6 +48,8 @@ def _create(engine: Engine, url: URL, name: str) -> None:
     try:
         _run(engine, f'CREATE DATABASE "{name}"')
     except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) != INSUFFICIENT_PRIVILEGE:
+            raise DrillError(f"a drill makes a database of its own, which failed: {error.orig}") from None
         raise DrillError(
             f"a drill makes a database of its own beside {url.database!r}, and this user may not: {error.orig}."
             f" ALTER ROLE {url.username} CREATEDB allows it"
