@@ -38,8 +38,8 @@ class Turn:
     """A claim, the rows it is about, and its lease.
 
     `paying` is set before an intent to pay is written and stays so until the answer is recorded: nobody may interrupt
-    that. `recording` is set once its record is on its way, which its own fence decides about. `quiet` is set by a record
-    after which nothing is due that was not before, but the job itself at its time.
+    that. `recording` is set once its record is on its way, which its own fence decides about. `quiet` is set by a
+    record after which nothing is due that was not before, but the job itself at its time.
     """
 
     claim: Claim
