@@ -238,6 +238,7 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _database_url(cls, value: str | None) -> str | None:
+        value = _named_in_full(value)
         if value is not None and not value.startswith(("sqlite:", "postgresql:", "postgresql+psycopg:")):
             raise ValueError("begins with sqlite:///path or postgresql://")
         return value
@@ -245,6 +246,7 @@ class Settings(BaseSettings):
     @field_validator("database_listen_url")
     @classmethod
     def _database_listen_url(cls, value: str | None) -> str | None:
+        value = _named_in_full(value)
         if value is not None and not value.startswith(("postgresql:", "postgresql+psycopg:")):
             raise ValueError("begins with postgresql://")
         return value
@@ -333,6 +335,11 @@ class Settings(BaseSettings):
     def database(self) -> str:
         """The SQLAlchemy URL: `DATABASE_URL`, or one SQLite file in `DATA_DIR`."""
         return self.database_url or f"sqlite:///{self.data_dir / 'dailies.db'}"
+
+
+def _named_in_full(url: str | None) -> str | None:
+    """`postgres://`, as hosts of databases hand it out, by its full name."""
+    return url if url is None else re.sub(r"^\s*postgres://", "postgresql://", url).strip()
 
 
 def _port_of(parts: SplitResult) -> int | None:

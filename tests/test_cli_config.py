@@ -72,6 +72,17 @@ def test_a_url_without_secrets_is_shown_as_it_is(url):
     assert without_password(url) == url
 
 
+@pytest.mark.parametrize("password", ["hu/sh", "hu#sh", "hu?sh", "hu@sh", "hu,sh/hush", ":hush/"])
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
+def test_a_password_that_nobody_quoted_is_hidden_all_the_same(scheme, password):
+    assert without_password(f"{scheme}://ann:{password}@db:1/dailies") == f"{scheme}://ann:{HIDDEN}@db:1/dailies"
+
+
+def test_a_database_as_hosts_hand_it_out_is_taken():
+    settings = Settings(_env_file=None, database_url=" postgres://u@h/d\n", database_listen_url="postgres://u@h/d")
+    assert settings.database == settings.database_listen_url == "postgresql://u@h/d"
+
+
 def test_what_config_shows_can_be_written_into_env(tmp_path):
     settings = Settings(_env_file=None)
     lines = [f"{each.name}={each.value or ''}" for each in effective(settings, Given({}, {})) if not each.secret]

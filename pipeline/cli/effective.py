@@ -24,6 +24,8 @@ _FOREIGN_FAMILIES = ("R2_", "WEBHOOK_", "MOCK_", "SLOTS_", "DAILIES_")
 """Nobody else's variables begin like this, so that one in the environment is a mistake."""
 _NEAR = {ENVIRONMENT: 0.85, FILE: 0.7}
 """How like a setting's name a foreign one must be, by difflib's ratio: the environment is full of others' names."""
+_UNQUOTED = re.compile(r"(postgres[a-z+]*://[^:/@?#]*):(?=[^@]*[/?#@][^@]*@|[^@]*@[^@]*@).*@(.*)", re.DOTALL)
+"""A database whose password holds what a URL cannot: where it ends is not to be told from its parts."""
 _QUERY_SECRET = re.compile(r"((?:password|token|secret|key)=)[^&]+", re.IGNORECASE)
 
 
@@ -90,6 +92,8 @@ def shown(value: Any, secret: bool) -> str | None:
 
 def without_password(url: str) -> str:
     """A URL whose password, and whatever in its query is named like a secret, is hidden."""
+    if (broken := _UNQUOTED.match(url)) is not None:
+        return f"{broken[1]}:{HIDDEN}@{broken[2]}"
     try:
         parts = urlsplit(url)
         host = parts.netloc.rpartition("@")[2]

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.cli.base import CommandError
+from pipeline.cli.effective import without_password
 from pipeline.config import Settings, SettingsError
 from pipeline.db import Database, DatabaseError
 from pipeline.db.migrate import current
@@ -33,6 +34,6 @@ def migrate_schema(settings: Settings) -> tuple[str, str | None, str | None]:
     try:
         before = current(db.engine)
         apply_migrations(db.engine)
-        return db.engine.url.render_as_string(hide_password=True), before, current(db.engine)
+        return without_password(settings.database), before, current(db.engine)
     finally:
         db.close()

@@ -95,8 +95,10 @@ class Bell:
             try:
                 async with asyncio.timeout(CONNECT_SECONDS):
                     connection = await psycopg.AsyncConnection.connect(**self._connect, autocommit=True)
-            except (psycopg.Error, OSError, TimeoutError):
+            except (psycopg.Error, OSError, TimeoutError) as error:
                 connection = None
+                if wait == least:
+                    self._cry(error)
             if connection is not None:
                 try:
                     if not await self._begin(connection):
@@ -104,12 +106,16 @@ class Bell:
                     wait = least
                     await self._hear(connection, heard)
                 except (psycopg.Error, OSError, TimeoutError) as error:
-                    emit("bell.lost", level=logging.WARNING, error=str(error) or type(error).__name__)
+                    self._cry(error)
                 finally:
                     self.listening = False
                     connection.pgconn.finish()
             await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311 - spreads reconnections, nothing more
             wait = min(most, wait * 2)
+
+    @staticmethod
+    def _cry(error: Exception) -> None:
+        emit("bell.lost", level=logging.WARNING, error=str(error) or type(error).__name__)
 
     async def _begin(self, connection: psycopg.AsyncConnection[Any]) -> bool:
         """Listen; False behind a pooler, where every statement may go to another server process."""

@@ -120,7 +120,8 @@ class Database:
         if not self.postgres:
             return None
         direct = listen_url is not None
-        return Bell(name, self.notify, listening_arguments(listen_url or self._url), direct=direct)
+        arguments = listening_arguments(listen_url or self._url, "DATABASE_LISTEN_URL" if direct else "DATABASE_URL")
+        return Bell(name, self.notify, arguments, direct=direct)
 
     async def notify(self, payload: str) -> None:
         """Ring every listener. A transaction of its own: the server lets only one that rings commit at a time, and this

@@ -10,7 +10,6 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, ExceptionContext
-from sqlalchemy.exc import ArgumentError
 
 from pipeline.db.errors import DatabaseError
 from pipeline.db.urls import parse_url
@@ -29,6 +28,7 @@ POSTGRES = {
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,
     "application_name": "dailies",
+    "client_encoding": "utf8",
 }
 """A server that vanished without a word must not hold the one writer for the quarter of an hour that TCP would wait."""
 
@@ -50,21 +50,21 @@ READ_ONLY = "25006"
 """read_only_sql_transaction: the server has become a standby, or was made one by hand."""
 
 
-def make_engine(url: str, *, pooled: Callable[[bool], None] = lambda _: None) -> Engine:
+def make_engine(url: str, *, pooled: Callable[[bool], None] = lambda _: None, setting: str = "DATABASE_URL") -> Engine:
     """An engine for `sqlite:///file` or `postgresql://...`, several hosts included.
 
-    `pooled` is told of every new connection whether a pooler such as PgBouncer stands between us and PostgreSQL.
-    Raises DatabaseError with the mend in words.
+    `pooled` is told of every new connection whether a pooler such as PgBouncer stands between us and PostgreSQL;
+    `setting` is where the URL comes from. Raises DatabaseError with the mend in words.
     """
     try:
         parsed = parse_url(url)
-    except (ArgumentError, ValueError) as error:
-        raise DatabaseError(f"DATABASE_URL cannot be read: {error}") from None
+    except ValueError as error:
+        raise DatabaseError(f"{setting} cannot be read: {error}") from None
     if parsed.get_backend_name() == "sqlite":
         return _sqlite(parsed)
     if parsed.get_backend_name() == "postgresql":
         return _postgres(parsed, pooled)
-    raise DatabaseError(f"DATABASE_URL starts with {parsed.drivername!r}; use sqlite:///path or postgresql://...")
+    raise DatabaseError(f"{setting} starts with {parsed.drivername!r}; use sqlite:///path or postgresql://...")
 
 
 def _sqlite(url: URL) -> Engine:
@@ -109,6 +109,7 @@ def _postgres(url: URL, pooled: Callable[[bool], None]) -> Engine:
             max_overflow=0,
             pool_timeout=POOL_SECONDS,
             pool_pre_ping=True,
+            isolation_level="READ COMMITTED",  # whatever the role has: under SERIALIZABLE a queue would only retry
             connect_args={name: value for name, value in POSTGRES.items() if name not in url.query},
         )
     except ModuleNotFoundError as error:
@@ -124,7 +125,13 @@ def _postgres(url: URL, pooled: Callable[[bool], None]) -> Engine:
 
 def _postgres_connect(connection: Any) -> bool:
     """Behind a pooler the next transaction may meet another server process: none may rely on what was prepared before.
-    Whether there is one."""
+    Whether there is one. Raises DatabaseError where not every text could be kept."""
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding not in {"UTF8", None}:
+        raise DatabaseError(
+            f"the PostgreSQL database keeps its texts as {encoding}, which cannot hold every prompt: make a new one"
+            " with `CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0`"
+        )
     connection.autocommit = True
     pid = connection.execute("SELECT pg_backend_pid()").fetchone()[0]
     connection.autocommit = False
@@ -147,9 +154,9 @@ def _forget_read_only(context: ExceptionContext) -> None:
         context.is_disconnect = True
 
 
-def listening_arguments(url: str) -> dict[str, Any]:
+def listening_arguments(url: str, setting: str = "DATABASE_URL") -> dict[str, Any]:
     """What psycopg needs for a connection outside of the pool. Raises DatabaseError as `make_engine` does."""
-    engine = make_engine(url)
+    engine = make_engine(url, setting=setting)
     _, arguments = engine.dialect.create_connect_args(engine.url)
     return POSTGRES | dict(arguments)
 

@@ -47,6 +47,7 @@ def migrate(engine: Engine, *, patience: float = PATIENCE) -> bool:
     if found == head():
         return False
     _refuse_moved(found)
+    _refuse_ahead(found)
     if engine.dialect.name == "sqlite":
         with engine.connect() as connection:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -136,13 +137,17 @@ def require_head(engine: Engine) -> None:
     """Raises SchemaBehind unless the schema is exactly what this code was written for."""
     found = current(engine)
     if found != head():
-        if found is not None and found > head():
-            raise SchemaBehind(
-                f"the database is at revision {found}, and this version knows only {head()}: a newer one has migrated"
-                " it; install that version here, too (or a later one)"
-            )
+        _refuse_ahead(found)
         state = "is empty" if found is None else f"is at revision {found}, this version needs {head()}"
         raise SchemaBehind(f"the database {state}: run `dailies migrate`")
+
+
+def _refuse_ahead(found: str | None) -> None:
+    if found is not None and found > head():
+        raise SchemaBehind(
+            f"the database is at revision {found}, and this version knows only {head()}: a newer one has migrated"
+            " it; install that version here, too (or a later one)"
+        )
 
 
 def _refuse_moved(found: str | None) -> None:

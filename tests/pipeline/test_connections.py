@@ -15,6 +15,7 @@ from sqlalchemy.exc import ArgumentError
 
 from pipeline.app import Plant, make_worker, open_plant
 from pipeline.db import Database, DatabaseBusy, DatabaseError
+from pipeline.db.migrate import migrate
 from pipeline.db.urls import parse_url
 from pipeline.telemetry import subscribe
 from pipeline.worker import run_until
@@ -229,6 +230,37 @@ def test_several_hosts_are_understood(url: str, hosts: str, ports: str) -> None:
     assert "p@w" not in parsed.render_as_string(hide_password=True)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:TOP@SECRET@h/db",
+        "postgresql://u:TOP@SECRET@h1,h2/db",
+        "postgresql://u:TOPSECRET",
+        "postgresql://u:TOP/SECRET",
+        "postgresql://u:TOP,SECRET",
+        "postgresql://u:TOP,SEC/RET@h:SECRET/db",
+        "postgresql://h:SECRET,h2/db",
+    ],
+)
+def test_no_part_of_a_password_is_said(url: str) -> None:
+    with pytest.raises(DatabaseError, match="DATABASE_URL cannot be read") as refused:
+        Database(url)
+    assert "TOP" not in str(refused.value)
+    assert "SEC" not in str(refused.value)
+
+
+def test_a_password_with_a_comma_is_no_list_of_hosts() -> None:
+    parsed = parse_url("postgresql://u:TOP,SEC/RET@h/db")
+    assert (parsed.host, parsed.password) == ("h", "TOP,SEC/RET")
+
+
+@pytest.mark.parametrize("host", ["%2Frun%2Fpg:5433", "%2Frun%2Fpg"])
+def test_a_folder_of_sockets_stands_where_a_host_stands(host: str) -> None:
+    parsed = parse_url(f"postgresql://u:p%2Fw@{host}/db")
+    assert (parsed.host, parsed.password, parsed.query["host"]) == (None, "p/w", "/run/pg")
+    assert parsed.query.get("port") == ("5433" if ":" in host else None)
+
+
 def test_one_host_is_what_it_always_was() -> None:
     assert str(parse_url("postgresql://u@h:1/db")) == "postgresql://u@h:1/db"
     assert parse_url("sqlite:///a,b.db").database == "a,b.db"
@@ -242,3 +274,50 @@ def test_a_url_that_nobody_could_use_is_refused_in_words(url: str) -> None:
         parse_url(url)
     with pytest.raises(DatabaseError, match="DATABASE_URL cannot be read"):
         Database(url)
+
+
+# --- What others have set up -----------------------------------------------------------------------------------------
+
+
+def test_a_database_that_cannot_keep_every_text_is_refused(postgres_server: PostgresServer) -> None:
+    """An answer that was paid for and cannot be written down would be tried for ever."""
+    postgres_server.admin("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    db = Database(postgres_server.url("latin"))
+    with pytest.raises(DatabaseError, match="keeps its texts as LATIN1"):
+        migrate(db.engine)
+    db.close()
+    postgres_server.admin("DROP DATABASE latin")
+
+
+async def test_defaults_of_the_role_change_nothing(postgres_server: PostgresServer) -> None:
+    """Under SERIALIZABLE an index made beside others would wait for our own lock, and claims would fail each other."""
+    name = postgres_server.create()
+    postgres_server.admin(f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")
+    place = Place(postgres_server.url(name))
+    db = place.open()
+    assert migrate(db.engine, patience=5)
+    assert await db.write(lambda tx: tx.value("SHOW transaction_isolation")) == "read committed"
+    assert await db.read(lambda tx: tx.value("SHOW transaction_isolation")) == "repeatable read"
+    await db.notify("x")
+    assert await db.write(lambda tx: tx.value("SHOW transaction_isolation")) == "read committed"
+    place.close()
+
+
+async def test_a_bell_that_cannot_connect_says_so_once(postgres_place: Place) -> None:
+    db = postgres_place.open()
+    bell = db.bell("w1", "postgresql://u@127.0.0.1:1/db")
+    assert bell is not None
+    told: list[str] = []
+    unsubscribe = subscribe(lambda event, fields: told.append(event))
+    bell.open(lambda: None)
+
+    async def said() -> int:
+        return told.count("bell.lost")
+
+    await eventually(said, bool, 5)
+    await asyncio.sleep(0.5)
+    bell.close()
+    unsubscribe()
+    assert told.count("bell.lost") == 1
+    with pytest.raises(DatabaseError, match="DATABASE_LISTEN_URL cannot be read"):
+        db.bell("w1", "postgresql://h:x/db")

@@ -68,6 +68,8 @@ def examine_database(
             _look_inside(engine, found, clock)
     except SQLAlchemyError as error:
         found.checks.append(_refused(error, name, url))
+    except DatabaseError as error:
+        found.checks.append(failure("database", str(error), "name another database in DATABASE_URL"))
     finally:
         engine.dispose()
     return found
