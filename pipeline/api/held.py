@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from pipeline import credentials
 from pipeline.api.auth import require, service_of, tenant_over
 from pipeline.api.body import read_json
-from pipeline.api.explained import explained
+from pipeline.api.explain.unclear import explained
 from pipeline.api.problems import Problem
 from pipeline.api.query import decode_cursor, limit_of, once, page
 from pipeline.api.service import Service

@@ -6,6 +6,7 @@
     waiting   why it is not started, its place, and when its turn should come
     running   what it does, or what its next turn waits for
     ended     what became of it, and how its webhooks fare
+    unclear   its paid call of unknown outcome: for `GET /api/held`, too
     told      what an explanation is
 """
 
@@ -23,8 +24,8 @@ from pipeline.api.explain.ended import tell_ended
 from pipeline.api.explain.facts import Facts, gather
 from pipeline.api.explain.running import tell_running
 from pipeline.api.explain.told import Told
+from pipeline.api.explain.unclear import explained
 from pipeline.api.explain.waiting import tell_waiting
-from pipeline.api.explained import explained
 from pipeline.api.problems import Problem
 from pipeline.api.query import once
 from pipeline.api.read import not_deleted

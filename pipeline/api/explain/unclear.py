@@ -90,12 +90,16 @@ def _unsaid(row: Row) -> str:
 def _tried(row: Row, recovery: Recovery | None, tried: Sequence[Row]) -> str:
     if recovery is None:
         return f"Nothing: the provider {row['provider']!r} is not configured here."
-    words = [f"Looked into {row['looks']} times"]
-    names = {"resolve.unclear": "repeats without a clear answer", "resolve.failed": "failures to ask"}
-    words += [f"{each['times']} {names[each['event']]}" for each in tried if each["run"] == row["run"]]
+    words = [f"Looked into {_times(row['looks'])}" if row["looks"] else "Not looked into yet"]
+    names = {"resolve.unclear": "without a clear answer", "resolve.failed": "it could not be asked"}
+    words += [f"{_times(each['times'])} {names[each['event']]}" for each in tried if each["run"] == row["run"]]
     if row["candidate_operation_id"] is not None:
         words.append("a callback named an operation that the provider has not shown to our key yet")
     return "; ".join(words) + "."
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number} times"
 
 
 def _then(row: Row, policies: Policies) -> str:
