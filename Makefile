@@ -30,8 +30,9 @@ faults: .venv/.dev  ## Restart, cut, starve, lock and fill both databases under 
 recovery: .venv/.dev  ## Show how soon others go on after a kill, a stop and a rolling restart, on both databases
 	@$(RUN) tests.recovery
 
-nightly: .venv/.dev  ## Play 1,500 random lives and queues on each database (EXAMPLES=...); takes an hour
-	MACHINE_EXAMPLES=$(or $(EXAMPLES),1500) $(RUN) pytest -n 2 tests/pipeline/test_life_machine.py tests/pipeline/test_queue_machine.py
+nightly: .venv/.dev  ## Play 1,500 random lives and queues, and every failover, on each database (EXAMPLES=...); an hour
+	LONG=1 MACHINE_EXAMPLES=$(or $(EXAMPLES),1500) $(RUN) pytest -n 2 tests/pipeline/test_life_machine.py \
+	  tests/pipeline/test_queue_machine.py tests/pipeline/test_failover.py tests/pipeline/test_lost_commits.py
 
 receivers: .venv/.dev  ## Show what becomes of a webhook at every kind of bad receiver
 	@$(RUN) tests.webhooks.receivers
@@ -45,8 +46,9 @@ bench-in-flight: .venv/.dev  ## Measure one worker with 1,000, 5,000 and 20,000 
 cost: .venv/.dev  ## Measure what a generation costs the database: commits, log, rows (docs/scaling.md)
 	@$(RUN) tests.database_cost
 
-scale: .venv/.dev  ## Explain and time every statement at a million ended generations (5 minutes)
-	DAILIES_SCALE=1 $(RUN) pytest -s tests/pipeline/test_plans.py
+scale: .venv/.dev  ## Explain and time every statement at a million ended and 100,000 waiting generations
+	DAILIES_SCALE=1 $(RUN) pytest -s tests/pipeline/test_plans.py tests/pipeline/test_line_at_scale.py \
+	  tests/pipeline/api/test_status_scale.py
 
 check: .venv/.dev  ## Lint, types and import rules
 	$(RUN) ruff check .

@@ -15,7 +15,6 @@ from pipeline.db import Row, Tx
 
 MINUTE_MS = 60_000
 UNCLEAR_SECONDS = 1200.0
-UNLIMITED = 1_000_000_000
 RESTS = 4
 """After such a look there is none for so many times as long."""
 

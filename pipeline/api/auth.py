@@ -63,16 +63,8 @@ async def require(request: Request, scope: Scope) -> Caller:
     return caller
 
 
-async def require_operator(request: Request, what: str) -> Caller:
-    """The operator, for what concerns the service as a whole. `what` begins the sentence of the 403: `pausing a
-    lane`. Raises Problem 401, 403 or 429."""
-    caller = await require(request, Scope.ADMIN)
-    concerns_all(caller, what)
-    return caller
-
-
 def concerns_all(caller: Caller, what: str) -> None:
-    """Raises Problem 403 unless it is the operator."""
+    """Raises Problem 403 unless it is the operator. `what` begins its sentence: `pausing a lane`."""
     if not caller.operator:
         detail = f"{what} concerns every tenant, and this key is bound to the tenant {caller.tenant!r}:"
         raise Problem(403, "forbidden", f"{detail} the operator's API_KEY of the settings may do it")

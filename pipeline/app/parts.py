@@ -21,7 +21,14 @@ from pipeline.safety import Secrets
 from pipeline.spool import Spool
 from pipeline.statistics import Statistics, catalog, process_gauges
 from pipeline.traces import Tracing
+from pipeline.wake import Doorbell
 from pipeline.worker import Identity
+
+
+def make_doorbell(settings: Settings, db: Database, identity: Identity) -> Doorbell:
+    """How this process wakes others, and is woken: on its host, and over the database."""
+    bell = db.bell(identity.id, settings.database_listen_url)
+    return Doorbell(settings.data_dir / "wake", identity.id, db.change_probe(), bell)
 
 
 def make_links(settings: Settings, secrets: Secrets, clock: Clock, durations: Durations) -> Links:

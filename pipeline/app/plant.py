@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from pipeline import __version__
-from pipeline.app.parts import make_links, make_outbox, make_spans, make_statistics
+from pipeline.app.parts import make_doorbell, make_links, make_outbox, make_spans, make_statistics
 from pipeline.clock import Clock
 from pipeline.config import Settings, SettingsError
 from pipeline.db import Database, DatabaseError
@@ -89,9 +89,7 @@ async def open_plant(settings: Settings) -> AsyncIterator[Plant]:
 
 def _build(settings: Settings, secrets: Secrets, stack: AsyncExitStack) -> Plant:
     """The parts, each with its end on the stack; nothing runs yet."""
-    db = Database(settings.database)
-    stack.callback(db.close)
-    prepare_schema(db)
+    db = _open_database(settings, stack)
     clock = Clock()
     clock.sync(db.read_now(lambda tx: tx.now))  # ids, links and signatures never show the host's own time
     outbound = Outbound(settings)
@@ -106,6 +104,7 @@ def _build(settings: Settings, secrets: Secrets, stack: AsyncExitStack) -> Plant
     tracing = Tracing(os.urandom if settings.otlp_endpoint else None)
     signatory = Signatory(Box(secrets.signing, SEALING), secrets.webhook)
     identity = Identity(new_id("wrk", clock.now_ms()), socket.gethostname(), os.getpid(), __version__)
+    doorbell = make_doorbell(settings, db, identity)
     return Plant(
         settings=settings,
         secrets=secrets,
@@ -121,16 +120,18 @@ def _build(settings: Settings, secrets: Secrets, stack: AsyncExitStack) -> Plant
         signatory=signatory,
         links=links,
         callbacks=Signer(secrets.signing, "callback"),
-        doorbell=Doorbell(
-            settings.data_dir / "wake",
-            identity.id,
-            db.change_probe(),
-            db.bell(identity.id, settings.database_listen_url),
-        ),
+        doorbell=doorbell,
         identity=identity,
         statistics=make_statistics(settings, db, spool, identity),
         tracing=tracing,
     )
+
+
+def _open_database(settings: Settings, stack: AsyncExitStack) -> Database:
+    db = Database(settings.database)
+    stack.callback(db.close)
+    prepare_schema(db)
+    return db
 
 
 async def _start(plant: Plant, stack: AsyncExitStack) -> None:
