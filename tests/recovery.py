@@ -312,7 +312,7 @@ async def measure(engine: str, folder: Path, rounds: int, dice: random.Random) -
         turns = ", ".join(f"{count} {step}" for step, count in stops[0].turns.items())
         print(f"| {engine} | handed back after SIGTERM ({turns}) | {spread([s.handed_back for s in stops])} | 1 |")
         print(f"| {engine} | taken by another worker after SIGTERM | {spread([s.taken for s in stops])} | 1 |")
-        print(f"| {engine} | process ended (submits answered after 8 s) | {spread([s.ended for s in stops])} | |")
+        print(f"| {engine} | process ended, once its submits were answered | {spread([s.ended for s in stops])} | |")
         for restart in (False, True):
             with new() as place:
                 async with open_crew(folder / f"roll{restart}", place.url, hanging_webhooks=False) as crew:

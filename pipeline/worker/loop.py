@@ -107,8 +107,10 @@ class Worker:
 
     def _ended(self, turn: Turn, decision: Decision | None) -> None:
         """A place is free, and there may be news: look again. Not so after a quiet turn, unless its place is wanted:
-        when its job comes due again is known."""
-        if not turn.quiet or self._emptying or turn.claim.step in self._crowded or not isinstance(decision, Snooze):
+        when its job comes due again is known. A worker that stops takes no more of it: others have to be told."""
+        if self._runner.stopping:
+            self._doorbell.ring()
+        elif not turn.quiet or self._emptying or turn.claim.step in self._crowded or not isinstance(decision, Snooze):
             self._doorbell.nudge()
         elif self._clock.monotonic() + decision.delay < self._next_look:
             asyncio.get_running_loop().call_later(decision.delay, self._doorbell.nudge)
