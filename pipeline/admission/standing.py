@@ -18,7 +18,7 @@ FAR = 300
 
 
 class Why(StrEnum):
-    """What keeps a job waiting; of several the first of this list, from the widest to its own."""
+    """What keeps a job waiting; of several the first of this list, but of pauses the one that ends last."""
 
     SERVICE_PAUSED = "service_paused"
     LANE_PAUSED = "lane_paused"
@@ -119,15 +119,15 @@ def _facts(tx: Tx, job: Row, lane: Row, user: Row, bounds: Bounds) -> Standing:
 
 def _closed(tx: Tx, lanes: dict[str, Row], job: Row, told: Standing) -> Standing | None:
     """A pause, or money, keeps it, whatever is in flight."""
-    pauses = (
+    kinds = (
         (Why.SERVICE_PAUSED, EVERYTHING),
         (Why.LANE_PAUSED, job["lane"]),
         (Why.USER_PAUSED, user_lane(job["tenant_id"], job["user_id"])),
     )
-    for why, name in pauses:
-        row = lanes.get(name, {})
-        if (row.get("paused_until") or 0) > tx.now:
-            return replace(told, reason=why, retry_at=int(row["paused_until"]), detail=row["paused_reason"])
+    pauses = [(why, row) for why, name in kinds if ((row := lanes.get(name, {})).get("paused_until") or 0) > tx.now]
+    if pauses:
+        why, row = max(pauses, key=lambda pause: int(pause[1]["paused_until"]))
+        return replace(told, reason=why, retry_at=int(row["paused_until"]), detail=row["paused_reason"])
     if job["unfunded"] == spending.day_of(tx.now):
         return replace(told, reason=Why.SPEND, retry_at=spending.next_day(tx.now))
     return None

@@ -24,10 +24,11 @@ async def explain_one(client: Client, reference: str, *, as_json: bool) -> str:
 def explanation_text(told: Json) -> str:
     """The sentence, what to do, and the facts that are known. Pure."""
     stage = f", {told['stage']}" if told["stage"] and told["stage"] != told["state"] else ""
+    state = "" if told["state"] == told["status"] else f": {told['state']}"
     facts = [f"  {name:<14} {value}" for name, value in _facts(told) if value is not None]
     return "\n".join(
         [
-            f"{told['id']}  {told['status']}{stage}: {told['state']}",
+            f"{told['id']}  {told['status']}{stage}{state}",
             "",
             f"  {_plain(told['summary'])}",
             "",

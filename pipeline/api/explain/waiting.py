@@ -69,7 +69,7 @@ def _place(standing: Standing) -> str:
     if standing.position is None:
         return ""
     least = "" if standing.exact else "at least "
-    return f"It is number {least}{standing.position} in line."
+    return f"It is {least}number {standing.position} in line."
 
 
 def _why(standing: Standing, facts: Facts, *, operator: bool) -> tuple[str, str]:
@@ -137,10 +137,13 @@ def _user_full(standing: Standing, facts: Facts) -> tuple[str, str]:
     user, ahead = facts.row["user_id"], standing.ahead
     before = f", and {ahead} more of the same user go before it" if ahead else ""
     name = "requests without a userId have" if user is None else f"the user {user} has"
-    more = "or raise USER_MAX_IN_FLIGHT" if user is None else f"or `dailies users set {user} --max-in-flight N`"
+    more = "raise USER_MAX_IN_FLIGHT" if user is None else f"`dailies users set {user} --max-in-flight N`"
+    if standing.user_places == 0:
+        whose = "Requests without a userId" if user is None else f"The user {user}"
+        return f"{whose} may have nothing in flight: the bound is 0{before}.", f"To let it start: {more}."
     return (
         f"Of at most {standing.user_places} generations at once {name} {standing.user_total} in flight{before}.",
-        f"Nothing: the next starts when one of them ends; {more}.",
+        f"Nothing: the next starts when one of them ends; or {more}.",
     )
 
 

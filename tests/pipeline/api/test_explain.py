@@ -92,6 +92,12 @@ async def test_each_reason_to_wait_is_told_as_it_comes_and_goes(hand):
         told = await explained(hand, first)
         assert (told["state"], told["retryAt"], told["expectedStart"]) == (expected, None, None)
         await pause(hand, "resume", **named)
+    await pause(hand, "pause", lane="mock", seconds=600)
+    await pause(hand, "pause", lane="user:alice")
+    told = await explained(hand, first)
+    assert (told["state"], told["expectedStart"]) == ("user_paused", None), "of two pauses the one that ends last"
+    await pause(hand, "resume", lane="mock")
+    await pause(hand, "resume", lane="user:alice")
     await hand.house.api.put("/api/users/alice", json={"maxInFlight": 0})
     told = await explained(hand, first)
     assert (told["state"], told["waiting"]["userMaxInFlight"], told["expectedStart"]) == ("user_full", 0, None)

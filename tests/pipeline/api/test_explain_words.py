@@ -55,6 +55,17 @@ def test_a_pause_without_an_end_promises_no_start(why, words, to_do):
     assert (said.facts["retryAt"], said.facts["expectedStart"]) == (None, None)
 
 
+@pytest.mark.parametrize(("user", "who"), [("alice", "The user alice"), (None, "Requests without a userId")])
+def test_who_may_have_nothing_in_flight_is_not_told_to_wait_for_one_that_ends(user, who):
+    said = told(replace(FULL, reason=Why.USER_FULL, user_places=0, position=None), user_id=user)
+    assert said.summary == f"{who} may have nothing in flight: the bound is 0."
+    assert not said.to_do.startswith("Nothing")
+
+
+def test_a_place_that_was_not_counted_is_a_lower_bound():
+    assert "It is at least number 5 in line." in told(replace(FULL, exact=False)).summary
+
+
 def test_a_pause_with_an_end_says_when_and_what_follows():
     said = told(replace(FULL, reason=Why.LANE_PAUSED, retry_at=NOW + 600_000, detail="429."))
     assert "is paused until 2025-11-24T16:10:00Z: 429." in said.summary
