@@ -88,14 +88,7 @@ class Runner:
         except DatabaseError as error:
             emit("turn.crashed", level=logging.WARNING, job=turn.claim.id, step=turn.claim.step, error=str(error))
         except Exception as error:
-            emit(
-                "turn.lost" if turn.lease.ended() else "turn.crashed",
-                level=logging.ERROR,
-                exc_info=error,
-                job=turn.claim.id,
-                step=turn.claim.step,
-                error=repr(error),
-            )
+            _tell_error(turn, error)
         finally:
             if self.running.get(turn.claim.id) is turn:
                 del self.running[turn.claim.id]
@@ -189,6 +182,15 @@ def _poisoned(claim: Claim) -> Report:
     emit("job.poisoned", level=logging.ERROR, subject=claim.subject_id, step=claim.step, claims=claim.claims_unrecorded)
     message = f"{claim.claims_unrecorded - 1} turns of the {claim.step} step ended without a record"
     return Report(Failed(Fault("poison", message, retryable=True), exhausted=True))
+
+
+def _tell_error(turn: Turn, error: Exception) -> None:
+    """What a turn finds gone after its lease has ended is no crash: another took it over."""
+    claim = turn.claim
+    if turn.lease.ended():
+        emit("turn.lost", level=logging.WARNING, exc_info=error, job=claim.id, step=claim.step, error=repr(error))
+    else:
+        emit("turn.crashed", level=logging.ERROR, exc_info=error, job=claim.id, step=claim.step, error=repr(error))
 
 
 def _write_facts(tx: Tx, report: Report) -> None:
