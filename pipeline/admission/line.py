@@ -75,10 +75,11 @@ def line(tx: Tx, lane: str, bounds: Bounds, most: int, road: Road = PLAIN, *, si
     for number in range(min(bounds.memory.first_look(lane, AFRESH), len(LOOKS) - 1), len(LOOKS)):
         how, reach = LOOKS[number]
         found = _users(tx, lane, bounds, road, how=how, reach=reach, most=most)
+        edge = next(row for row in found if row["kind"] == "edge")
         users = [user | {"places": most if single else min(places, most)} for user, places in _free(found)]
         jobs = _jobs(tx, lane, users[:most], most, road) if users else []
-        seen = found[0]["seen"]
-        if not found[0]["more"] or _proven(jobs, found[0]["beyond"], most):
+        seen = edge["seen"]
+        if not edge["more"] or _proven(jobs, edge["beyond"], most):
             break
     bounds.memory.sufficed(lane, number)
     return Line(jobs, costly=seen > MANY)
@@ -90,32 +91,43 @@ def _proven(jobs: list[Row], beyond: int | None, most: int) -> bool:
 
 
 def _free(found: list[Row]) -> Iterator[tuple[Row, int]]:
-    """The users that may start something, and how much."""
-    for user in found:
-        if user["tenant_id"] is not None:
-            yield user, EVERYBODY if user["cap"] is None else int(user["cap"]) - int(user["total"])
+    """The users that may start something, and how much. A call of unknown outcome takes a place of its user too."""
+    unclear = {(row["tenant_id"], row["user_id"]): row["total"] for row in found if row["kind"] == "unclear"}
+    users = [row for row in found if row["kind"] == "user"]
+    for user in sorted(users, key=lambda user: (_rank_of_head(user), user["head"])):
+        taken = int(user["total"]) + unclear.get((user["tenant_id"], user["user_id"]), 0)
+        places = EVERYBODY if user["cap"] is None else int(user["cap"]) - taken
+        if places > 0:
+            yield user, places
 
 
 _COUNT = f"""SELECT count(*) FROM job r{{in_flight}}
       WHERE {IN_FLIGHT} AND r.tenant_id = who.tenant_id AND r.user_id = who.user_id"""
-_UNCLEAR = """SELECT count(*) FROM submission s WHERE s.outcome = 'unknown' AND s.intended_at > :since
-      AND s.tenant_id = who.tenant_id AND coalesce(s.user_id, '') = who.user_id"""
-"""These take places too, and are counted in one statement with the jobs, so that what changes over is in either."""
+_UNCLEAR = """SELECT tenant_id, coalesce(user_id, '') AS user_id, count(*) AS calls FROM submission
+  WHERE outcome = 'unknown' AND intended_at > :since GROUP BY tenant_id, coalesce(user_id, '')"""
 _CAP = "coalesce(l.max_in_flight, CAST(:cap AS INTEGER))"
 _WAITS = "j.status = 'waiting' AND j.lane = :lane"
 _USERS = f"""
 WITH RECURSIVE {{who}},
+unclear AS MATERIALIZED ({_UNCLEAR}),
 seen AS MATERIALIZED (
   SELECT who.tenant_id, who.user_id, coalesce(l.weight, 1.0) AS weight, {_CAP} AS cap,
     ({_COUNT} AND r.lane = :lane) AS here,
-    CASE WHEN {_CAP} IS NULL THEN 0 ELSE ({_COUNT}) + ({_UNCLEAR}) END AS total,
+    CASE WHEN {_CAP} IS NULL THEN 0 ELSE ({_COUNT}) END AS total,
     {{head}} AS head
   FROM who LEFT JOIN lane l ON l.name = 'user:' || who.tenant_id || '/' || who.user_id
   WHERE coalesce(l.paused_until, 0) <= :now
 )
-SELECT edge.beyond, edge.more, (SELECT count(*) FROM who) AS seen, best.* FROM edge LEFT JOIN (
+SELECT 'user' AS kind, best.*, CAST(NULL AS BIGINT) AS beyond, CAST(NULL AS BIGINT) AS more,
+  CAST(NULL AS BIGINT) AS seen FROM (
   SELECT * FROM seen WHERE head IS NOT NULL AND (cap IS NULL OR total < cap)
-  ORDER BY head + {QUANTUM_MS}.0 * here / weight, head LIMIT :most) best ON 1 = 1"""
+  ORDER BY head + {QUANTUM_MS}.0 * here / weight, head LIMIT :most + (SELECT count(*) FROM unclear)) best
+UNION ALL
+SELECT 'unclear', tenant_id, user_id, NULL, NULL, NULL, calls, NULL, NULL, NULL, NULL FROM unclear
+UNION ALL
+SELECT 'edge', NULL, NULL, NULL, NULL, NULL, NULL, NULL, beyond, more, (SELECT count(*) FROM who) FROM edge"""
+"""Calls of unknown outcome take places too. They are read in one statement with the jobs, so that what changes over is
+in either; and once, since a provider that breaks down leaves hundreds."""
 
 _HEAD = f"""(SELECT j.sort_at FROM job j{{by_user}} WHERE {_WAITS} AND j.tenant_id = who.tenant_id
       AND j.user_id = who.user_id{{which}} ORDER BY j.sort_at, j.id LIMIT 1)"""
@@ -151,12 +163,14 @@ step AS (
     ORDER BY j.tenant_id, j.user_id, j.sort_at LIMIT 1) n),
 who AS MATERIALIZED (SELECT * FROM step LIMIT :reach)"""
 _EDGE = """,
-edge AS (SELECT NULL AS beyond, CASE WHEN (SELECT count(*) FROM who) < :reach THEN 0 ELSE 1 END AS more)"""
+edge AS (SELECT CAST(NULL AS BIGINT) AS beyond,
+  CASE WHEN (SELECT count(*) FROM who) < :reach THEN 0 ELSE 1 END AS more)"""
 
 
 def _users(tx: Tx, lane: str, bounds: Bounds, road: Road, *, how: How, reach: int, most: int) -> list[Row]:
-    """The best users, the first first, at least one row; `seen` is how many were looked at, `beyond` where the line was
-    not looked at any further, and `more` says whether it goes on there."""
+    """Rows of three kinds: the best users; how many calls of unknown outcome whoever has such has (`total`); and one,
+    `edge`: `seen` is how many users were looked at, `beyond` where the line was not looked at any further, and `more`
+    says whether it goes on there."""
     step = _STEP_POSTGRES if tx.postgres else _STEP_SQLITE
     who = _FIRST if how is How.FIRST else step + _EDGE
     head = _HEAD if how is How.ALL and road.which else "who.head"

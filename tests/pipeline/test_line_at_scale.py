@@ -54,6 +54,42 @@ def one_look(tx: Tx) -> float:
     return (perf_counter() - began) * 1000
 
 
+UNCLEAR = """
+INSERT INTO submission (id, token, generation_id, tenant_id, user_id, run, provider, outcome, carries, billed,
+  estimate_micros, intended_at)
+SELECT 'sub' || id, 'sub' || id, 'gen_u' || id, tenant_id, user_id, 1, 'a', 'unknown', '', 'unknown', 1, :at FROM job
+WHERE status = 'waiting'"""
+
+
+async def test_calls_of_unknown_outcome_fill_up_their_users_and_cost_little(sqlite_place: Place) -> None:
+    """A provider that breaks down leaves hundreds; who has none starts, and they are not read once for each user."""
+    db, bounds = sqlite_place.open(), Bounds(1_000, user=1)
+    await db.write(Crowd(400, 400).fill)
+
+    async def steps() -> tuple[int, int]:
+        """What may start, and SQLite's instructions for it, in thousands."""
+        counted = 0
+
+        def count() -> None:
+            nonlocal counted
+            counted += 1
+
+        def look(tx: Tx) -> int:
+            driver = tx.connection.connection.driver_connection
+            driver.set_progress_handler(count, 1_000)
+            found = len(line.line(tx, LANE, bounds, 50).jobs)
+            driver.set_progress_handler(None, 0)
+            return found
+
+        return await db.read(look), counted
+
+    found, before = await steps()
+    await db.write(lambda tx: tx.run(UNCLEAR + " AND id % 20 <> 0", {"at": tx.now}))
+    left, after = await steps()
+    assert (found, left) == (50, 20)
+    assert after < before * 2
+
+
 async def test_when_nobody_may_start_one_look_in_a_while_suffices(place: Place) -> None:
     """Every user has all that he may have: all must be looked at to know it, which is not done again at once."""
     db, users = place.open(), MANY + 200
