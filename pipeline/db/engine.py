@@ -34,12 +34,13 @@ POSTGRES = {
 
 BEGIN_POSTGRES = """
 SELECT set_config('lock_timeout', '2s', true),
-  set_config('idle_in_transaction_session_timeout', '10s', true),
+  set_config('idle_in_transaction_session_timeout', '5s', true),
   set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'
     ELSE current_setting('synchronous_commit') END, true),
   extract(epoch FROM clock_timestamp())"""
-"""In one round trip: nobody waits long for a lock; a process that is stopped in the middle does not hold its locks for
-ever; no server setting makes us forget an intent to pay; and the clock, which unlike now() is not frozen."""
+"""In one round trip: nobody waits long for a lock; a process that is stopped in the middle holds its locks for half a
+lease, so that another's renewal comes in time; no server setting makes us forget an intent to pay; and the clock, which
+unlike now() is not frozen."""
 
 
 WRITERS = 2

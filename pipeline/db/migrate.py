@@ -78,8 +78,11 @@ def upgrade(connection: Connection, revision: str = "head") -> None:
 
 
 def _be_short(connection: Connection) -> None:
-    """Whoever waits for a table's lock lets nobody else pass: never for longer than our own writers bear."""
-    connection.exec_driver_sql(f"SELECT set_config('lock_timeout', '{LOCK_WAIT}', true)")
+    """Whoever waits for a table's lock lets nobody else pass: never for longer than our own writers bear. The work
+    itself takes as long as a table is large, whatever the role's statement_timeout says."""
+    connection.exec_driver_sql(
+        f"SELECT set_config('lock_timeout', '{LOCK_WAIT}', true), set_config('statement_timeout', '0', true)"
+    )
 
 
 def _bear(engine: Engine, error: DBAPIError, deadline: float) -> None:

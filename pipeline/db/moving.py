@@ -29,6 +29,8 @@ ALIVE_MS = 90_000
 """A worker that signed in within this time is alive, or was killed just now."""
 LEFT = {"worker", "clock"}
 """Tables that speak of one host and its processes."""
+SESSION = {"idle_in_transaction_session_timeout": "0", "statement_timeout": "0", "synchronous_commit": "on"}
+"""It takes long, and the file says for ever that it was moved: what was committed must not be forgotten."""
 MAGIC = b"SQLite format 3\x00"
 
 
@@ -140,7 +142,7 @@ def _tables() -> list[Table]:
 
 def _reserve(connection: Connection) -> None:
     """Lock every table against other writers, and refuse unless all are empty."""
-    for name, value in (("idle_in_transaction_session_timeout", "0"), ("statement_timeout", "0")):
+    for name, value in SESSION.items():
         connection.execute(text("SELECT set_config(:name, :value, true)"), {"name": name, "value": value})
     names = [table.name for table in SQLModel.metadata.sorted_tables]
     try:

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import takewhile
 from time import monotonic, sleep
 from typing import Any
 
@@ -26,6 +27,8 @@ from pipeline.db.tx import Tx
 GROUP = 256
 QUEUE = 10_000
 BUSY_SECONDS = 20.0
+FIRST = -1
+"""The key of what goes before all others, and is committed alone."""
 
 Unit = Callable[[Tx], Any]
 
@@ -66,10 +69,10 @@ class Writer:
         """Run a unit and return its result after the commit. Raises what the unit raised, or a DatabaseError.
 
         What goes `first` is a lease renewal: it is taken even when the queue is full, for without it all work would
-        stop.
+        stop, and shares its transaction with nothing that could wait for a lock.
         """
         loop = asyncio.get_running_loop()
-        work = _Work(unit, -1 if first else key, loop, loop.create_future())
+        work = _Work(unit, FIRST if first else key, loop, loop.create_future())
         with self._ready:
             if self._closing or (len(self._queue) >= QUEUE and not first):
                 raise WriterFull("too much is waiting to be written; come back in a moment")
@@ -100,7 +103,8 @@ class Writer:
         with self._ready:
             while not self._queue and not self._closing:
                 self._ready.wait()
-            return [self._queue.popleft() for _ in range(min(GROUP, len(self._queue)))]
+            renewals = sum(1 for _ in takewhile(lambda work: work.key == FIRST, self._queue))
+            return [self._queue.popleft() for _ in range(renewals or min(GROUP, len(self._queue)))]
 
     def _recover(self, group: list[_Work], error: BaseException) -> None:
         """Share an error that concerns all; else find out whose it is."""

@@ -125,3 +125,22 @@ def test_no_script_holds_up_a_claim_for_longer_than_it_may(old_postgres: Databas
     )
     assert migrate(old_postgres.engine) is True
     assert set(waits) == {"1s", "5s"}
+
+
+def test_a_limit_of_the_role_does_not_end_a_migration(old_postgres: Database) -> None:
+    """An index of a large table takes minutes; the limit holds again for what comes after."""
+    name = old_postgres.engine.url.database
+    with old_postgres.engine.connect() as connection:
+        connection.exec_driver_sql(f"ALTER DATABASE {name} SET statement_timeout = '7s'")
+        connection.commit()
+    old_postgres.engine.dispose()
+    seen: set[str] = set()
+
+    def look(_: Any, cursor: Any, statement: str, *_more: Any) -> None:
+        if statement.lstrip().startswith(("CREATE INDEX", "CREATE TABLE clock", "ALTER TABLE", "UPDATE job")):
+            seen.add(cursor.connection.execute("SHOW statement_timeout").fetchone()[0])
+
+    event.listen(old_postgres.engine, "before_cursor_execute", look)
+    migrate(old_postgres.engine)
+    assert seen == {"0"}
+    assert old_postgres.read_now(lambda tx: tx.value("SHOW statement_timeout")) == "7s"

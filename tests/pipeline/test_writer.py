@@ -187,6 +187,23 @@ async def test_a_full_queue_refuses_all_but_renewals(sqlite_place: Place) -> Non
     await db.write(put("again"))
 
 
+async def test_a_renewal_does_not_wait_for_those_behind_it(place: Place) -> None:
+    """A look that waits for a lane's lock would take the leases of the whole process with it."""
+    db = place.open()
+    entered, leave, locked = threading.Event(), threading.Event(), threading.Event()
+    running = asyncio.create_task(db.write(lambda _: (entered.set(), leave.wait(10)), aside=True))
+    await asyncio.to_thread(entered.wait, 10)
+    look = asyncio.create_task(db.write(lambda _: locked.wait(10), aside=True))
+    renewals = [asyncio.create_task(db.write(put(f"r{n}"), first=True, aside=True)) for n in range(2)]
+    await asyncio.sleep(0)
+    leave.set()
+    async with asyncio.timeout(5):
+        assert sorted(await asyncio.gather(*renewals)) == ["r0", "r1"]
+    assert not look.done()
+    locked.set()
+    await asyncio.gather(running, look)
+
+
 async def test_closing_writes_what_is_waiting_and_refuses_the_rest(place: Place) -> None:
     db = place.open()
     entered = threading.Event()
@@ -460,4 +477,4 @@ async def test_a_process_that_is_stopped_in_a_transaction_does_not_hold_its_lock
 ) -> None:
     db = postgres_place.open()
     asked = "SHOW idle_in_transaction_session_timeout"
-    assert await db.write(lambda tx: tx.value(asked)) == "10s"
+    assert await db.write(lambda tx: tx.value(asked)) == "5s"

@@ -45,7 +45,9 @@ def beside() -> Iterator[None]:
         return
     with op.get_context().autocommit_block():
         op.execute(f"SET lock_timeout = '{PATIENCE}'")
+        op.execute("SET statement_timeout = 0")
         try:
             yield
         finally:
             op.execute("RESET lock_timeout")
+            op.execute("RESET statement_timeout")
