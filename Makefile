@@ -25,7 +25,7 @@ chaos: .venv/.dev  ## Kill and stop processes under load on both databases, and 
 	@$(RUN) tests.chaos $(CHAOS)
 
 faults: .venv/.dev  ## Restart, cut, starve, lock and fill both databases under load, and show how soon all is well again
-	@$(RUN) tests.faults
+	@$(RUN) tests.faults $(FAULTS)
 
 recovery: .venv/.dev  ## Show how soon others go on after a kill, a stop and a rolling restart, on both databases
 	@$(RUN) tests.recovery
