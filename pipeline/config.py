@@ -116,7 +116,7 @@ class Settings(BaseSettings):
     lease: float = Field(10.0, gt=0)
     drain_timeout: float = Field(20.0, ge=0)
     slots_submit: int = Field(16, ge=1)
-    slots_poll: int = Field(256, ge=1)
+    slots_poll: int = Field(512, ge=1)
     slots_store: int = Field(8, ge=1)
     slots_deliver: int = Field(256, ge=1)
     max_batch_size: int = Field(256, ge=1, le=10_000)

@@ -58,7 +58,7 @@ class Outbound:
             Transport(tls=default_tls, resolve=ours, per_host=64, keep_alive=None),
             httpx.Timeout(settings.provider_timeout, connect=CONNECT, read=settings.submit_timeout),
         )
-        per_host = max(64, settings.slots_poll)  # a poll that waits for a connection would come late
+        per_host = max(64, settings.slots_poll // 2)  # of polls under way about half wait for the database, not for it
         self.calls = _client(
             Transport(tls=default_tls, resolve=ours, per_host=per_host, keep_alive=KEEP_ALIVE), provider
         )

@@ -204,15 +204,18 @@ def extend(tx: Tx, worker: str, job_ids: Iterable[int], lease: float) -> set[int
     """Renew the leases of the turns that a process runs; returns the ids of the jobs that it still holds.
 
     What is leased to it but not run (a turn that crashed, a claim whose commit was not answered) is left to expire.
-    On PostgreSQL the rows are locked in the order in which records lock them.
+    On PostgreSQL the rows are locked in the order in which records lock them, and then renewed by their ids alone: as
+    one statement with a subquery it would look for each of them anew, among all.
     """
-    ids = ", ".join(str(int(job_id)) for job_id in sorted(job_ids))
+    ids: list[int] = sorted(job_ids)
     if not ids:
         return set()
-    held = f"status = 'processing' AND locked_by = :worker AND locked_until > :now AND id IN ({ids})"
-    in_order = f"{held} AND id IN (SELECT id FROM job WHERE {held} ORDER BY id{tx.for_update})" if tx.postgres else held
-    rows = tx.all(
-        f"UPDATE job SET locked_until = :until WHERE {in_order} RETURNING id",
-        {"worker": worker, "until": tx.now + int(lease * 1000), "now": tx.now},
-    )
-    return {row["id"] for row in rows}
+    held = f"status = 'processing' AND locked_by = :worker AND locked_until > :now AND id {tx.among}"
+    asked = {"worker": worker, "now": tx.now, "ids": ids if tx.postgres else json.dumps(ids)}
+    until = tx.now + int(lease * 1000)
+    if not tx.postgres:
+        renewed = tx.all(f"UPDATE job SET locked_until = :until WHERE {held} RETURNING id", asked | {"until": until})
+        return {row["id"] for row in renewed}
+    ours = [row["id"] for row in tx.all(f"SELECT id FROM job WHERE {held} ORDER BY id{tx.for_update}", asked)]
+    tx.run("UPDATE job SET locked_until = :until WHERE id = ANY(:ids)", {"until": until, "ids": ours})
+    return set(ours)
