@@ -13,7 +13,7 @@ from time import perf_counter
 
 from pipeline import spending, timeline
 from pipeline.admission.bounds import Bounds
-from pipeline.admission.lanes import Closed
+from pipeline.admission.lanes import HAND_PAUSED, Closed
 from pipeline.admission.line import Road, line
 from pipeline.admission.probes import probes
 from pipeline.db import Row, Tx
@@ -36,7 +36,8 @@ _PRICED = f"""
 SELECT j.id, j.unfunded, j.fallback, g.id AS generation_id, g.tenant_id, g.user_id, g.provider,
   g.estimate_micros, coalesce(
     (SELECT max(s.closed_at) FROM submission s WHERE s.generation_id = g.id AND {_TOOK_TIME}
-      AND s.closed_at > coalesce(g.redriven_at, g.created_at)), g.redriven_at, g.created_at) AS asked_at
+      AND s.closed_at > coalesce(g.redriven_at, g.created_at)), g.redriven_at, g.created_at) AS asked_at,
+  {HAND_PAUSED.format(lane="j.lane", tenant="j.tenant_id", user="j.user_id")} AS paused_until
 FROM job j JOIN generation g ON g.id = j.subject_id WHERE j.id {{among}}"""
 
 _START = """
@@ -112,7 +113,9 @@ def _choose(money: Money, rows: list[Row], free: int, *, too_late: int) -> _Choi
         if shortage is None:
             money.take(*whose)
             choice.paid.append(row)
-        elif row["asked_at"] < too_late or (shortage.bound is Bound.PROVIDER and row["fallback"]):
+        elif max(row["asked_at"], row["paused_until"]) < too_late or (
+            shortage.bound is Bound.PROVIDER and row["fallback"]
+        ):
             choice.unpaid.append(row)
         else:
             choice.short.append((row, shortage))

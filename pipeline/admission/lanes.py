@@ -47,10 +47,25 @@ def hold_lane(tx: Tx, name: str) -> Row:
 
 
 def pause(tx: Tx, lane: str, *, seconds: float, reason: str) -> None:
-    """Close a lane for a while; a longer pause is never cut short."""
+    """Close a lane for a while, by hand; a longer pause is never cut short."""
     hold_lane(tx, lane)
     _close(tx, lane, seconds, reason)
+    tx.run(
+        "UPDATE lane SET waits_from = :until WHERE name = :name AND (waits_from IS NULL OR waits_from < :until)",
+        {"name": lane, "until": tx.now + int(seconds * 1000)},
+    )
     _tell_paused(tx, lane, seconds, reason)
+
+
+HAND_PAUSED = f"""coalesce((SELECT max(l.waits_from) FROM lane l
+  WHERE l.name IN ('{EVERYTHING}', {{lane}}, 'user:' || {{tenant}} || '/' || {{user}})), 0)"""
+"""When the last pause by hand of what a job waits for ends or ended, in milliseconds, in SQL: nobody gives up in it."""
+
+
+def hand_paused(tx: Tx, lane: str, tenant: str, user: str | None) -> int:
+    """The same, of a job of this lane and user; 0 if there never was one."""
+    sql = HAND_PAUSED.format(lane=":lane", tenant="CAST(:tenant AS TEXT)", user="CAST(:user AS TEXT)")
+    return int(tx.value(f"SELECT {sql}", {"lane": lane, "tenant": tenant, "user": user or ""}))
 
 
 def _close(tx: Tx, lane: str, seconds: float, reason: str) -> None:
@@ -162,8 +177,9 @@ def resume(tx: Tx, lane: str) -> bool:
 def forget_pause(tx: Tx, lane: str) -> None:
     """The same without a word: for an endpoint that is switched off, to which nothing is sent."""
     tx.run(
-        "UPDATE lane SET paused_until = NULL, paused_reason = NULL, unknown_streak = 0, probing = 0 WHERE name = :name",
-        {"name": lane},
+        "UPDATE lane SET paused_until = NULL, paused_reason = NULL, unknown_streak = 0, probing = 0,"
+        " waits_from = CASE WHEN waits_from > :now THEN :now ELSE waits_from END WHERE name = :name",
+        {"name": lane, "now": tx.now},
     )
 
 

@@ -118,6 +118,7 @@ class Lane(SQLModel, table=True):
 
     `probing` counts how often in a row the provider itself had it closed: while it is not 0, one submission is made
     at a time, until one is answered well. `weight` is how much of the places a user gets against others, 1 unless set.
+    `waits_from` is when the last pause by hand ends, or ended: what waited through it waits anew from then.
     """
 
     __tablename__ = "lane"
@@ -129,6 +130,7 @@ class Lane(SQLModel, table=True):
     unknown_streak: int = Field(default=0)
     probing: int = added("0", Integer)
     weight: float | None = None
+    waits_from: int | None = optional_big()
 
 
 class WorkerRow(SQLModel, table=True):

@@ -180,14 +180,16 @@ class Workflow:
 def _subject(tx: Tx, claim: Claim, generation: Row, submissions: Sequence[Row]) -> Subject:
     opened = ledger.open_of(submissions)
     past = submissions if needs_history(claim, generation, opened) else ()
+    submits = claim.step is Step.SUBMIT
     return Subject(
         generation,
         opened,
         ledger.count_of(submissions, generation["run"]),
-        admission.closed(tx, claim.lane) if claim.step is Step.SUBMIT else None,
+        admission.closed(tx, claim.lane) if submits else None,
         past,
         strays_of(past, ended=claim.step is Step.LATE),
         claim.step is Step.LATE and queue.was_dead(tx, claim),
+        admission.hand_paused(tx, claim.lane, claim.tenant_id, generation["user_id"]) if submits else 0,
     )
 
 

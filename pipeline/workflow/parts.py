@@ -64,6 +64,7 @@ class Subject:
         history: its submissions, oldest first, in turns that may have to do with more than the open one.
         strays: those of them that may have been taken although nobody counts on it.
         dead: whether its job was a dead letter before it looked for what came late.
+        paused_until: when the last pause by hand of what it waits for ends or ended, in milliseconds.
     """
 
     generation: Row
@@ -73,6 +74,7 @@ class Subject:
     history: Sequence[Row] = ()
     strays: Sequence[Row] = ()
     dead: bool = False
+    paused_until: int = 0
 
 
 async def ask(answer: Awaitable[T]) -> T:

@@ -83,11 +83,12 @@ def _instead(parts: Parts, turn: Turn, found: Found) -> Report | None:
 
 
 def _waiting_since(subject: Subject) -> int:
-    """When it began to wait for its next call, in milliseconds: when it was asked for, or when the call before, which
-    was more than a plain refusal, was done with. `admission.funding` counts the same. Pure."""
+    """When it began to wait for its next call, in milliseconds: when it was asked for, when the call before, which was
+    more than a plain refusal, was done with, or when a pause by hand ended. `admission.funding` counts the same. Pure.
+    """
     asked = subject.generation["redriven_at"] or subject.generation["created_at"]
     done = [row["closed_at"] for row in subject.history if row["closed_at"] is not None and ledger.took_time(row)]
-    return int(max([asked, *done]))
+    return int(max([asked, subject.paused_until, *done]))
 
 
 async def _submit(parts: Parts, turn: Turn) -> Report:

@@ -203,6 +203,17 @@ async def test_who_has_waited_too_long_starts_unpaid_to_be_given_up(db: Database
     assert await reserved(db) == 0
 
 
+async def test_who_waited_through_a_pause_by_hand_is_not_given_up_for_it(db: Database, time: Time) -> None:
+    caps = purse(user="0.1")
+    caps.patience = 3600
+    late = await arrive(db, 0.6)
+    await db.write(lambda tx: admission.pause(tx, admission.EVERYTHING, seconds=86_400, reason="closed"))
+    time.passes(86_400 + 3590)
+    assert await admit(db, caps) == []
+    time.passes(86_400)
+    assert await admit(db, caps) == [late]
+
+
 async def test_priority_and_the_lanes_bounds_still_hold(db: Database) -> None:
     caps = purse(user="9")
     usual = await arrive(db, 0.1)

@@ -8,10 +8,14 @@ import pytest
 
 from pipeline import admission
 from pipeline.admission import EVERYTHING
+from pipeline.lifecycle import Advance, DeadLetter, Requeue, Step
 from tests.house import House, eventually, open_house
 from tests.pipeline.api.settings import SETTINGS
+from tests.pipeline.provider_script import by_hand, say
 
 pytestmark = pytest.mark.anyio
+
+SECRETS = {name: SETTINGS[name] for name in ("secret_key", "webhook_secret")}
 
 
 @pytest.fixture(scope="module")
@@ -151,3 +155,40 @@ async def test_a_pause_of_a_second_ends_without_a_word(tmp_path):
         made = await house.submit("x")
         ended = await eventually(lambda: house.get(made["id"]), lambda g: g["status"] == "completed", 10)
         assert ended["startedAt"] > made["createdAt"]
+
+
+@pytest.mark.parametrize("lane", [None, "mock", "user:ann"])
+async def test_what_waited_through_a_pause_by_hand_waits_anew(tmp_path, place, lane):
+    """It would end with `deadline_exceeded` in the moment of the resume, all that waits together."""
+    async with by_hand(tmp_path, **SECRETS, database_url=place.url, queue_timeout=60) as hand:
+        made = await hand.house.submit("x", userId="ann")
+        named = {} if lane is None else {"lane": lane}
+        assert (await hand.house.api.post("/api/queue/pause", json=named)).status_code == 200
+        await hand.change("generation", created_at=-3600)
+        assert (await hand.house.api.post("/api/queue/resume", json=named)).status_code == 200
+        assert isinstance(await hand.take(Step.SUBMIT), Advance)
+        assert (await hand.house.get(made["id"]))["status"] == "processing"
+
+
+async def test_it_waits_no_longer_than_that_and_another_users_pause_is_not_its_own(tmp_path, place):
+    async with by_hand(tmp_path, **SECRETS, database_url=place.url, queue_timeout=60) as hand:
+        for name in ("ann", "bob"):
+            await hand.house.submit("x", userId=name)
+        await hand.house.api.post("/api/queue/pause", json={"lane": "user:ann", "seconds": 1})
+        await hand.change("generation", created_at=-3600)
+        await hand.change("lane", paused_until=-59, waits_from=-59)
+        assert {type(await hand.take(Step.SUBMIT)) for _ in range(2)} == {Advance, DeadLetter}
+        await hand.house.submit("x", userId="ann")
+        await hand.change("generation", created_at=-3600)
+        await hand.change("lane", waits_from=-61)
+        assert isinstance(await hand.take(Step.SUBMIT), DeadLetter)
+
+
+async def test_a_pause_that_a_refusal_made_ends_no_wait(tmp_path, place):
+    async with by_hand(tmp_path, **SECRETS, database_url=place.url, queue_timeout=60) as hand:
+        hand.script.submit = [say(429), say(202, {"id": "vid_1"})]
+        await hand.house.submit("x")
+        assert isinstance(await hand.take(Step.SUBMIT), Requeue)
+        assert (await hand.house.api.post("/api/queue/resume", json={"lane": "mock"})).status_code == 200
+        await hand.change("generation", created_at=-3600)
+        assert isinstance(await hand.take(Step.SUBMIT), DeadLetter)

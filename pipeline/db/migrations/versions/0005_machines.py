@@ -13,6 +13,7 @@ CLOCK = ("boot", "since", "ahead", "target")
 def upgrade() -> None:
     op.add_column("job", sa.Column("user_id", sa.Text(), nullable=False, server_default=""))
     op.add_column("lane", sa.Column("weight", sa.Float(), nullable=True))
+    op.add_column("lane", sa.Column("waits_from", sa.BigInteger(), nullable=True))
     op.add_column("timeline", sa.Column("fence", sa.BigInteger(), nullable=True))
     op.add_column("timeline", sa.Column("worker", sa.Text(), nullable=True))
     op.create_table(
