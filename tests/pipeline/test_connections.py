@@ -19,6 +19,7 @@ from pipeline.db.migrate import migrate
 from pipeline.db.urls import parse_url
 from pipeline.telemetry import subscribe
 from pipeline.worker import run_until
+from tests.cli_place import dailies
 from tests.house import House, eventually, make_settings, open_house
 from tests.pipeline.engines import Place, PostgresServer
 from tests.pipeline.pgbouncer import pgbouncer
@@ -180,6 +181,20 @@ async def test_a_generation_comes_through_a_pooler(
         await house.webhooks(8)
         assert plant.db.pooled
         assert len(await house.ledger()) == 8
+
+
+def test_a_migration_goes_past_the_pooler(postgres_server: PostgresServer, bouncer: int) -> None:
+    direct = postgres_server.url(postgres_server.create())
+    pooled = direct.replace(f":{postgres_server.port}/", f":{bouncer}/")
+    other = postgres_server.url(postgres_server.create("dailies_template"))
+    wrong = dailies("migrate", env={"DATABASE_URL": pooled, "DATABASE_LISTEN_URL": other})
+    assert wrong.exit_code == 2
+    assert "lead to different databases" in wrong.output
+    done = dailies("migrate", env={"DATABASE_URL": pooled, "DATABASE_LISTEN_URL": direct})
+    assert done.exit_code == 0, done.output
+    assert f"{direct}: schema" in done.output
+    without = postgres_server.url(postgres_server.create()).replace(f":{postgres_server.port}/", f":{bouncer}/")
+    assert "better migrate at PostgreSQL itself" in dailies("migrate", env={"DATABASE_URL": without}).output
 
 
 async def test_without_a_way_past_the_pooler_it_says_so_and_looks_every_second(
