@@ -80,9 +80,16 @@ class Bounds:
 
 _OF_STATUS = "SELECT count(*) FROM job WHERE lane = :lane AND {status} AND step IN ('submit', 'poll', 'store')"
 _UNCLEAR = "SELECT count(*) FROM submission WHERE outcome = 'unknown' AND intended_at > :since AND provider = :provider"
+_ANSWERED = (
+    "{status} AND step IN ('resolve', 'held') AND EXISTS"
+    " (SELECT 1 FROM submission s WHERE s.generation_id = job.subject_id AND s.outcome = 'accepted')"
+)
+"""Jobs whose call was answered late, after all: it is unclear no more, and no turn has gone on to poll it yet."""
+_ANSWERED_OF = f"SELECT count(*) FROM job WHERE lane = :lane AND {_ANSWERED}"
 _IN_FLIGHT = f"""
 SELECT ({_UNCLEAR}) + ({_OF_STATUS.format(status="status = 'pending'")})
-  + ({_OF_STATUS.format(status="status = 'processing'")})"""
+  + ({_OF_STATUS.format(status="status = 'processing'")}) + ({_ANSWERED_OF.format(status="status = 'pending'")})
+  + ({_ANSWERED_OF.format(status="status = 'processing'")})"""
 
 
 def in_flight(tx: Tx, lane: str, unclear_seconds: float = UNCLEAR_SECONDS) -> int:
@@ -94,13 +101,17 @@ def in_flight(tx: Tx, lane: str, unclear_seconds: float = UNCLEAR_SECONDS) -> in
     return int(tx.value(_IN_FLIGHT, {"provider": _provider(lane), "since": since, "lane": lane}))
 
 
-_UNCLEAR_OF_USERS = """
-SELECT tenant_id, coalesce(user_id, '') AS user_id, count(*) AS calls FROM submission
-WHERE outcome = 'unknown' AND intended_at > :since GROUP BY tenant_id, coalesce(user_id, '')"""
+_UNCLEAR_OF_USERS = f"""
+SELECT tenant_id, user_id, count(*) AS calls FROM (
+  SELECT tenant_id, coalesce(user_id, '') AS user_id FROM submission WHERE outcome = 'unknown' AND intended_at > :since
+  UNION ALL SELECT tenant_id, user_id FROM job WHERE {_ANSWERED.format(status="status = 'pending'")}
+  UNION ALL SELECT tenant_id, user_id FROM job WHERE {_ANSWERED.format(status="status = 'processing'")}) AS unclear
+GROUP BY tenant_id, user_id"""
 
 
 def unclear_of_users(tx: Tx, bounds: Bounds) -> dict[tuple[str, str], int]:
-    """How many calls of unknown outcome may still be at work, by tenant and user."""
+    """How many calls of unknown outcome, and such as were answered just now, may still be at work, by tenant and
+    user."""
     rows = tx.all(_UNCLEAR_OF_USERS, {"since": bounds.unclear_since(tx.now)})
     return {(row["tenant_id"], row["user_id"]): int(row["calls"]) for row in rows}
 
