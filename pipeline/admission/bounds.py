@@ -79,7 +79,9 @@ class Bounds:
 
 
 _OF_STATUS = "SELECT count(*) FROM job WHERE lane = :lane AND {status} AND step IN ('submit', 'poll', 'store')"
-_UNCLEAR = "SELECT count(*) FROM submission WHERE outcome = 'unknown' AND intended_at > :since AND provider = :provider"
+_AT_WORK = ("outcome = 'unknown' AND intended_at > :since", "outcome = 'abandoned' AND intended_at > :since")
+"""Calls that may be at work although nobody knows: whoever gave one up has not stopped it."""
+_UNCLEAR = " + ".join(f"(SELECT count(*) FROM submission WHERE {each} AND provider = :provider)" for each in _AT_WORK)
 _ANSWERED = (
     "{status} AND step IN ('resolve', 'held') AND EXISTS"
     " (SELECT 1 FROM submission s WHERE s.generation_id = job.subject_id AND s.outcome = 'accepted')"
@@ -87,7 +89,7 @@ _ANSWERED = (
 """Jobs whose call was answered late, after all: it is unclear no more, and no turn has gone on to poll it yet."""
 _ANSWERED_OF = f"SELECT count(*) FROM job WHERE lane = :lane AND {_ANSWERED}"
 _IN_FLIGHT = f"""
-SELECT ({_UNCLEAR}) + ({_OF_STATUS.format(status="status = 'pending'")})
+SELECT {_UNCLEAR} + ({_OF_STATUS.format(status="status = 'pending'")})
   + ({_OF_STATUS.format(status="status = 'processing'")}) + ({_ANSWERED_OF.format(status="status = 'pending'")})
   + ({_ANSWERED_OF.format(status="status = 'processing'")})"""
 
@@ -101,18 +103,23 @@ def in_flight(tx: Tx, lane: str, unclear_seconds: float = UNCLEAR_SECONDS) -> in
     return int(tx.value(_IN_FLIGHT, {"provider": _provider(lane), "since": since, "lane": lane}))
 
 
-_UNCLEAR_OF_USERS = f"""
-SELECT tenant_id, user_id, count(*) AS calls FROM (
-  SELECT tenant_id, coalesce(user_id, '') AS user_id FROM submission WHERE outcome = 'unknown' AND intended_at > :since
-  UNION ALL SELECT tenant_id, user_id FROM job WHERE {_ANSWERED.format(status="status = 'pending'")}
-  UNION ALL SELECT tenant_id, user_id FROM job WHERE {_ANSWERED.format(status="status = 'processing'")}) AS unclear
-GROUP BY tenant_id, user_id"""
+_BY_USER = (
+    *(f"SELECT tenant_id, coalesce(user_id, '') AS user_id FROM submission WHERE {each}" for each in _AT_WORK),
+    *(
+        "SELECT tenant_id, user_id FROM job WHERE " + _ANSWERED.format(status=each)
+        for each in ("status = 'pending'", "status = 'processing'")
+    ),
+)
+UNCLEAR_OF_USERS = f"""SELECT tenant_id, user_id, count(*) AS calls FROM (
+  {" UNION ALL ".join(_BY_USER)}) AS unclear
+  GROUP BY tenant_id, user_id"""
+"""What may be at work besides the jobs in flight, by user: `tenant_id user_id calls`, since `:since`."""
 
 
 def unclear_of_users(tx: Tx, bounds: Bounds) -> dict[tuple[str, str], int]:
     """How many calls of unknown outcome, and such as were answered just now, may still be at work, by tenant and
     user."""
-    rows = tx.all(_UNCLEAR_OF_USERS, {"since": bounds.unclear_since(tx.now)})
+    rows = tx.all(UNCLEAR_OF_USERS, {"since": bounds.unclear_since(tx.now)})
     return {(row["tenant_id"], row["user_id"]): int(row["calls"]) for row in rows}
 
 

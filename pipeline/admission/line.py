@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from pipeline.admission.bounds import Bounds
+from pipeline.admission.bounds import UNCLEAR_OF_USERS, Bounds
 from pipeline.admission.ranking import QUANTUM_MS, rank
 from pipeline.db import Row, Tx
 
@@ -103,13 +103,11 @@ def _free(found: list[Row]) -> Iterator[tuple[Row, int]]:
 
 _COUNT = f"""SELECT count(*) FROM job r{{in_flight}}
       WHERE {IN_FLIGHT} AND r.tenant_id = who.tenant_id AND r.user_id = who.user_id"""
-_UNCLEAR = """SELECT tenant_id, coalesce(user_id, '') AS user_id, count(*) AS calls FROM submission
-  WHERE outcome = 'unknown' AND intended_at > :since GROUP BY tenant_id, coalesce(user_id, '')"""
 _CAP = "coalesce(l.max_in_flight, CAST(:cap AS INTEGER))"
 _WAITS = "j.status = 'waiting' AND j.lane = :lane"
 _USERS = f"""
 WITH RECURSIVE {{who}},
-unclear AS MATERIALIZED ({_UNCLEAR}),
+unclear AS MATERIALIZED ({UNCLEAR_OF_USERS}),
 seen AS MATERIALIZED (
   SELECT who.tenant_id, who.user_id, coalesce(l.weight, 1.0) AS weight, {_CAP} AS cap,
     ({_COUNT} AND r.lane = :lane) AS here,

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -72,9 +73,18 @@ async def _act(request: Request) -> Response:
     return await {"PUT": put, "DELETE": delete}.get(request.method, one)(request)
 
 
+class _Anything(StringConvertor):
+    """As `path`, whose dot is no line break."""
+
+    regex = r"[\s\S]+"
+
+
+register_url_convertor("anything", _Anything())
+
+
 def route() -> Route:
     """The route of one user, whose name may have any character, `/` too; it is told like any other parameter."""
-    made = Route(f"{PATH}/{{user:path}}", _act, methods=["GET", "PUT", "DELETE"])
+    made = Route(f"{PATH}/{{user:anything}}", _act, methods=["GET", "PUT", "DELETE"])
     made.path = f"{PATH}/{{user}}"
     return made
 
@@ -91,8 +101,8 @@ async def _whose(request: Request) -> Whose:
     user = request.path_params["user"]
     if not user:
         raise Problem(404, "not_found", "there is no user without a name")
-    if len(user) > MAX_USER:
-        raise bad("user", f"is the name of a user, of at most {MAX_USER} characters")
+    if len(user) > MAX_USER or "\0" in user:
+        raise bad("user", f"is the name of a user, of at most {MAX_USER} characters, none of them NUL")
     return tenant, user
 
 

@@ -35,7 +35,7 @@ def environment(
         "max_in_flight": plan.in_flight,
         "lease": plan.lease,
         "submit_timeout": plan.submit_timeout,
-        "generation_timeout": 120,
+        "generation_timeout": 40,
         "poll_interval": 0.2,
         "retry_base": 0.1,
         "retry_max": 0.5,

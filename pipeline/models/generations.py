@@ -162,6 +162,12 @@ class Submission(SQLModel, table=True):
             sqlite_where=text("operation_id IS NOT NULL"),
         ),
         Index(
+            "submission_abandoned",
+            "intended_at",
+            postgresql_where=text("outcome = 'abandoned'"),
+            sqlite_where=text("outcome = 'abandoned'"),
+        ),
+        Index(
             "submission_unknown",
             "intended_at",
             postgresql_where=text("outcome = 'unknown'"),

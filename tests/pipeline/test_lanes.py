@@ -265,6 +265,8 @@ async def test_an_unknown_call_is_in_flight_while_its_work_may_go_on_and_not_for
     await db.write(lambda tx: ledger.mark_unknown(tx, token, ERROR, answered=True))
     await finish(db, held, Hold(None, FAULT))
     assert await admit(db, bounds) == 0, "a person looks at it, and the provider may work"
+    await db.write(lambda tx: ledger.abandon(tx, token, ERROR))
+    assert await admit(db, bounds) == 0, "who gives it up does not stop the provider"
     time.passes(101)
     assert await admit(db, bounds) == 1
 

@@ -12,7 +12,10 @@ TAG = "users"
 PATH = "/api/users"
 NAMED = f"{PATH}/{{user}}"
 USER = Parameter(
-    "user", "path", {"type": "string", "pattern": r"^[A-Za-z0-9._:@+-]{1,128}$"}, "as requests name him in `userId`"
+    "user",
+    "path",
+    {"type": "string", "minLength": 1, "maxLength": 128, "pattern": r"^[^\u0000]*$"},
+    "as requests name him in `userId`",
 )
 TENANT = Parameter("tenant", "query", OF_TENANT.schema, "of this tenant; for the operator, who else means `default`")
 SET = {"set": Link("setUser", {"user": "$request.path.user"}), "get": Link("getUser", {"user": "$request.path.user"})}

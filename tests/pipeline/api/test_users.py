@@ -16,7 +16,7 @@ from tests.pipeline.api.conftest import OPERATOR
 
 pytestmark = pytest.mark.anyio
 
-AWKWARD = ("a/b", "ünï cödé", "..a", "50%", "x?y#z", "a+b@c.de", "n" * 128)
+AWKWARD = ("a/b", "two\nlines", "\x84", "ünï cödé", "..a", "50%", "x?y#z", "a+b@c.de", "n" * 128)
 """Names that requests may have, and that a path has to carry."""
 
 
@@ -118,6 +118,7 @@ async def test_a_user_may_have_any_name(house, user):
 
 async def test_a_name_that_nobody_can_have_is_refused(house):
     problem(await house.api.get(f"/api/users/{'n' * 129}"), 400, "invalid_parameter")
+    problem(await house.api.get("/api/users/a%00b"), 400, "invalid_parameter")
     problem(await house.api.post("/api/users/alice"), 405, "method_not_allowed")
 
 

@@ -67,6 +67,7 @@ def upgrade() -> None:
     )
     indexes.make("generation_living", "generation", ["tenant_id", "id"], "finished_at IS NULL")
     indexes.make("generation_failed", "generation", ["tenant_id", "id"], "error_code IS NOT NULL")
+    indexes.make("submission_abandoned", "submission", ["intended_at"], "outcome = 'abandoned'")
     indexes.make("submission_taken", "submission", ["operation_id"], "operation_id IS NOT NULL")
     indexes.make("webhook_delivery_endpoint", "webhook_delivery", ["endpoint_id", "id"])
     indexes.make(
