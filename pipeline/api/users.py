@@ -101,8 +101,8 @@ async def _whose(request: Request) -> Whose:
     user = request.path_params["user"]
     if not user:
         raise Problem(404, "not_found", "there is no user without a name")
-    if len(user) > MAX_USER or "\0" in user:
-        raise bad("user", f"is the name of a user, of at most {MAX_USER} characters, none of them NUL")
+    if len(user) > MAX_USER:
+        raise bad("user", f"is the name of a user, of at most {MAX_USER} characters")
     return tenant, user
 
 

@@ -118,7 +118,6 @@ async def test_a_user_may_have_any_name(house, user):
 
 async def test_a_name_that_nobody_can_have_is_refused(house):
     problem(await house.api.get(f"/api/users/{'n' * 129}"), 400, "invalid_parameter")
-    problem(await house.api.get("/api/users/a%00b"), 400, "invalid_parameter")
     problem(await house.api.post("/api/users/alice"), 405, "method_not_allowed")
 
 
