@@ -33,14 +33,14 @@ POSTGRES = {
 """A server that vanished without a word must not hold the one writer for the quarter of an hour that TCP would wait."""
 
 BEGIN_POSTGRES = """
-SELECT set_config('lock_timeout', '2s', true),
+SELECT set_config('lock_timeout', '2s', true), set_config('jit', 'off', true),
   set_config('idle_in_transaction_session_timeout', '5s', true),
   set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'
     ELSE current_setting('synchronous_commit') END, true),
   extract(epoch FROM clock_timestamp())"""
 """In one round trip: nobody waits long for a lock; a process that is stopped in the middle holds its locks for half a
-lease, so that another's renewal comes in time; no server setting makes us forget an intent to pay; and the clock, which
-unlike now() is not frozen."""
+lease, so that another's renewal comes in time; nothing is compiled to machine code (50 ms for what takes 3 ms); no
+server setting makes us forget an intent to pay; and the clock, which unlike now() is not frozen."""
 
 
 WRITERS = 2
@@ -165,7 +165,7 @@ def listening_arguments(url: str, setting: str = "DATABASE_URL") -> dict[str, An
 def begin_postgres(connection: Connection) -> int:
     """Open a transaction as it should be; returns the server's clock in milliseconds."""
     row = connection.exec_driver_sql(BEGIN_POSTGRES).one()
-    return int(float(row[3]) * 1000)
+    return int(float(row[-1]) * 1000)
 
 
 def begin_sqlite(connection: Connection) -> None:
