@@ -267,23 +267,12 @@ def look(tx: Tx) -> float:
     return (perf_counter() - started) * 1000
 
 
-def trips(tx: Tx) -> float:
-    """Milliseconds of as many statements as a look has, which ask for nothing."""
-    started = perf_counter()
-    for _ in range(STATEMENTS):
-        tx.value("SELECT 1")
-    return (perf_counter() - started) * 1000
-
-
-STATEMENTS = 40
-QUICK_MS = 25.0
-TRIPS = 12.0
-
-
 async def test_a_look_at_a_crowded_queue_is_quick(place: Place) -> None:
-    """Best of several, since other tests share the machine; where even empty statements are slow, no more than a few
-    times as slow as they are."""
+    """The bound is several times what is measured; the best of many, since other tests share the machine."""
     db = await asyncio.to_thread(crowd, place.open())
-    pairs = [(await db.write(look), await db.write(trips)) for _ in range(7)]
-    best, empty = (min(times) for times in zip(*pairs, strict=True))
-    assert best < max(QUICK_MS, TRIPS * empty), (best, empty)
+    for _ in range(60):
+        took = await db.write(look)
+        if took < 25:
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError(f"{took:.0f} ms, and not once below 25")

@@ -99,16 +99,24 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-HICCUP = 3.0
-"""Seconds that a machine under other tests may stand still: an attempt without a deadline would take for ever."""
+async def stood_still(seconds: list[float]) -> None:
+    """Add up how long this process was not given the processor, in seconds; what it worked itself is no excuse."""
+    while True:
+        began, worked = time.monotonic(), time.process_time()
+        await asyncio.sleep(0.01)
+        seconds[0] += max(0.0, time.monotonic() - began - (time.process_time() - worked) - 0.02)
 
 
 async def attempt(client: httpx.AsyncClient, url: str, timeout: float = TIMEOUT, **more: Any) -> SendResult:
     """Send once and check what every attempt promises: it ends in time, and no more than 4 KiB are kept."""
     headers = build_headers([SECRET], event_id="evt_1", timestamp=int(time.time()), body=BODY, attempt=2)
+    lost = [0.0]
+    watch = asyncio.create_task(stood_still(lost))
     started = time.monotonic()
     result = await send(client, url, headers=headers, body=BODY, timeout=timeout, now=time.time, **more)
-    assert time.monotonic() - started < timeout + HICCUP
+    await asyncio.sleep(0.01)
+    watch.cancel()
+    assert time.monotonic() - started - lost[0] < timeout + 0.3
     assert len(result.response) <= 4096
     assert 0 < len(result.detail) < 500
     return result
