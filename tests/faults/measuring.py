@@ -62,14 +62,11 @@ class Row:
     after: float
     latency_before: float
     latency_after: float
-    offered: float
 
     @property
     def share(self) -> float:
-        """Of the throughput before, what is there after. Before, too, no more than is asked for comes back in the long
-        run: what a window has beyond that is the rest of an earlier backlog."""
-        usual = min(self.before, self.offered)
-        return self.after / usual if usual else 0.0
+        """Of the throughput before, what is there after."""
+        return self.after / self.before if self.before else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +101,7 @@ async def measure(
         async with asyncio.timeout(RECOVERY_SECONDS):
             await load
     await stage.all_told()
-    return await _report(stage, hits, rate)
+    return await _report(stage, hits)
 
 
 async def _hit(stage: Stage, fault: Fault, before: Window, quiet: float, seconds: float) -> Hit:
@@ -139,7 +136,7 @@ def _now() -> int:
     return int(time.time() * 1000)
 
 
-async def _report(stage: Stage, hits: Sequence[Hit], rate: float) -> Report:
+async def _report(stage: Stage, hits: Sequence[Hit]) -> Report:
     ends = sorted(await stage.ends(), key=lambda pair: pair[1])
     evidence = await stage.evidence()
     told: dict[str, int] = {}
@@ -148,10 +145,10 @@ async def _report(stage: Stage, hits: Sequence[Hit], rate: float) -> Report:
         told[end] = told.get(end, 0) + 1
     found = [each for each in verdict(evidence) if each.name != "database_locked"]
     name = "PostgreSQL" if stage.db.postgres else "SQLite"
-    return Report(name, [_row(hit, ends, rate) for hit in hits], stage.asked, told, stage.unexpected, found)
+    return Report(name, [_row(hit, ends) for hit in hits], stage.asked, told, stage.unexpected, found)
 
 
-def _row(hit: Hit, ends: Sequence[tuple[int, int]], rate: float) -> Row:
+def _row(hit: Hit, ends: Sequence[tuple[int, int]]) -> Row:
     return Row(
         name=hit.fault.name,
         done=hit.done,
@@ -161,7 +158,6 @@ def _row(hit: Hit, ends: Sequence[tuple[int, int]], rate: float) -> Row:
         after=hit.after.rate(ends),
         latency_before=hit.before.latency(ends),
         latency_after=hit.after.latency(ends),
-        offered=rate,
     )
 
 
